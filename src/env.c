@@ -1,0 +1,94 @@
+/* env.c - reads the library's environment variables: the only getenv. */
+#include "env.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct choice {
+  const char *text;
+  int value;
+} choice;
+
+static const choice debug_choices[] = {{"ERROR", BSD_LOG_ERROR},
+                                       {"WARN", BSD_LOG_WARN},
+                                       {"INFO", BSD_LOG_INFO},
+                                       {"TRACE", BSD_LOG_TRACE},
+                                       {NULL, 0}};
+static const choice switch_choices[] = {{"0", 0}, {"1", 1}, {NULL, 0}};
+static const choice isa_choices[] = {{"avx512", BSD_CPU_ISA_AVX512},
+                                     {"avx2", BSD_CPU_ISA_AVX2},
+                                     {"baseline", BSD_CPU_ISA_BASELINE},
+                                     {NULL, 0}};
+
+static const choice *find_choice(const choice *choices, const char *text) {
+  for (; choices->text; choices++)
+    if (strcmp(choices->text, text) == 0)
+      return choices;
+  return NULL;
+}
+
+/* *value is set to the variable's choice, or to `unset`. */
+static bsd_status read_choice(const char *name, const choice *choices, const char *accepted,
+                              int unset, int *value, bsd_error *error) {
+  const char *text = getenv(name);
+  if (!text) {
+    *value = unset;
+    return BSD_OK;
+  }
+  const choice *found = find_choice(choices, text);
+  if (!found)
+    return bsd_fail(error, BSD_ERR_ARG, "environment variable %s is '%.100s', expected %s", name,
+                    text, accepted);
+  bsd_log(BSD_LOG_INFO, -1, -1, "%s=%s overrides the default", name, text);
+  *value = found->value;
+  return BSD_OK;
+}
+
+bsd_log_severity bsd_env_debug_or_quiet(void) {
+  const char *text = getenv("BSD_DEBUG");
+  const choice *found = text ? find_choice(debug_choices, text) : NULL;
+  return found ? (bsd_log_severity)found->value : BSD_LOG_QUIET;
+}
+
+bsd_status bsd_env_debug(bsd_log_severity *level, bsd_error *error) {
+  int value;
+  BSD_TRY(read_choice("BSD_DEBUG", debug_choices, "ERROR, WARN, INFO or TRACE", BSD_LOG_QUIET,
+                      &value, error));
+  *level = (bsd_log_severity)value;
+  return BSD_OK;
+}
+
+bsd_status bsd_env_checksum(int *on, bsd_error *error) {
+  return read_choice("BSD_CHECKSUM", switch_choices, "0 or 1", 0, on, error);
+}
+
+bsd_status bsd_env_cpu_isa(bsd_cpu_isa *isa, bsd_error *error) {
+  int value;
+  BSD_TRY(read_choice("BSD_CPU_ISA", isa_choices, "avx512, avx2 or baseline", BSD_CPU_ISA_AUTO,
+                      &value, error));
+  *isa = (bsd_cpu_isa)value;
+  return BSD_OK;
+}
+
+bsd_status bsd_env_flight_file(const char **path, bsd_error *error) {
+  const char *text = getenv("BSD_FLIGHT_FILE");
+  if (text && text[0] == 0)
+    return bsd_fail(error, BSD_ERR_ARG,
+                    "environment variable BSD_FLIGHT_FILE is '', expected the path of a file");
+  if (text)
+    bsd_log(BSD_LOG_INFO, -1, -1, "BSD_FLIGHT_FILE=%s overrides the default", text);
+  *path = text;
+  return BSD_OK;
+}
+
+bsd_status bsd_env_check(bsd_error *error) {
+  bsd_log_severity level;
+  int checksum;
+  const char *path;
+  bsd_cpu_isa isa;
+  BSD_TRY(bsd_env_debug(&level, error));
+  BSD_TRY(bsd_env_checksum(&checksum, error));
+  BSD_TRY(bsd_env_flight_file(&path, error));
+  BSD_TRY(bsd_env_cpu_isa(&isa, error));
+  return BSD_OK;
+}

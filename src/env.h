@@ -1,0 +1,37 @@
+/* env.h - the environment variables that the library reads: one typed accessor each.
+ *
+ *   BSD_DEBUG=ERROR|WARN|INFO|TRACE   log to stderr (default: quiet)
+ *   BSD_CHECKSUM=0|1                  a checksum on each message (default 0)
+ *   BSD_FLIGHT_FILE=path              where a failed exchange writes its last events (default stderr)
+ *   BSD_CPU_ISA=avx512|avx2|baseline  kernels of the CPU backend (default: the best the CPU has)
+ *
+ * An accessor gives the default where the variable is unset, logs an override at INFO, and refuses any
+ * other value with ARG and a sentence that names the variable, the value and what is accepted. The
+ * environment is read at each call and never kept. */
+#ifndef BSD_ENV_H
+#define BSD_ENV_H
+
+#include "log.h"
+#include "status.h"
+
+typedef enum bsd_cpu_isa {
+  BSD_CPU_ISA_AUTO = 0,
+  BSD_CPU_ISA_BASELINE = 1,
+  BSD_CPU_ISA_AVX2 = 2,
+  BSD_CPU_ISA_AVX512 = 3
+} bsd_cpu_isa;
+
+bsd_status bsd_env_debug(bsd_log_severity *level, bsd_error *error);
+bsd_status bsd_env_checksum(int *on, bsd_error *error);
+
+/* *path is NULL without BSD_FLIGHT_FILE; it points into the environment. */
+bsd_status bsd_env_flight_file(const char **path, bsd_error *error);
+bsd_status bsd_env_cpu_isa(bsd_cpu_isa *isa, bsd_error *error);
+
+/* Calls every accessor: a context is refused if any variable holds a bad value. */
+bsd_status bsd_env_check(bsd_error *error);
+
+/* For the log itself: BSD_DEBUG's level, quiet where it is unset or bad. Neither fails nor logs. */
+bsd_log_severity bsd_env_debug_or_quiet(void);
+
+#endif
