@@ -10,8 +10,7 @@
 
 enum { LIST_LIMIT = 65536 };
 
-int cli_fail(cli_error *error, int code, const char *format, ...)
-{
+int cli_fail(cli_error *error, int code, const char *format, ...) {
   if (error->text[0] != '\0')
     return code;
   va_list arguments;
@@ -21,8 +20,7 @@ int cli_fail(cli_error *error, int code, const char *format, ...)
   return code;
 }
 
-int cli_exit_code(bsd_status status)
-{
+int cli_exit_code(bsd_status status) {
   switch (status) {
   case BSD_OK:
     return CLI_GOOD;
@@ -42,8 +40,7 @@ int cli_exit_code(bsd_status status)
   return CLI_FAILED;
 }
 
-int cli_fail_status(cli_error *error, bsd_status status, const char *sentence)
-{
+int cli_fail_status(cli_error *error, bsd_status status, const char *sentence) {
   if (sentence == NULL || sentence[0] == '\0')
     sentence = bsd_status_string(status);
   return cli_fail(error, cli_exit_code(status), "%s", sentence);
@@ -51,14 +48,12 @@ int cli_fail_status(cli_error *error, bsd_status status, const char *sentence)
 
 /* ---- numbers ----------------------------------------------------------------------------- */
 
-static int is_digit(char c)
-{
+static int is_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
 /* Reads digits and a suffix from *text and moves it on; 0 if there are none or they do not fit. */
-static int read_size(const char **text, int64_t *value)
-{
+static int read_size(const char **text, int64_t *value) {
   const char *p = *text;
   if (!is_digit(*p))
     return 0;
@@ -78,8 +73,7 @@ static int read_size(const char **text, int64_t *value)
 }
 
 static int check_range(const char *option, int64_t value, int64_t min, int64_t max,
-                       cli_error *error)
-{
+                       cli_error *error) {
   if (value >= min && value <= max)
     return CLI_GOOD;
   if (max == INT64_MAX)
@@ -90,8 +84,7 @@ static int check_range(const char *option, int64_t value, int64_t min, int64_t m
 }
 
 int cli_parse_size(const char *option, const char *text, int64_t min, int64_t max, int64_t *value,
-                   cli_error *error)
-{
+                   cli_error *error) {
   const char *p = text;
   int64_t number = 0;
   if (!read_size(&p, &number) || *p != '\0')
@@ -105,8 +98,7 @@ int cli_parse_size(const char *option, const char *text, int64_t min, int64_t ma
   return code;
 }
 
-int cli_parse_seed(const char *option, const char *text, uint64_t *value, cli_error *error)
-{
+int cli_parse_seed(const char *option, const char *text, uint64_t *value, cli_error *error) {
   uint64_t number = 0;
   const char *p = text;
   for (; is_digit(*p); p++)
@@ -121,8 +113,7 @@ int cli_parse_seed(const char *option, const char *text, uint64_t *value, cli_er
 }
 
 int cli_parse_double(const char *option, const char *text, double min, int above, double *value,
-                     cli_error *error)
-{
+                     cli_error *error) {
   char *end = NULL;
   double number = strtod(text, &end);
   int readable = (is_digit(text[0]) || strchr("+-.", text[0]) != NULL) && text[0] != '\0' &&
@@ -140,8 +131,7 @@ int cli_parse_double(const char *option, const char *text, double min, int above
 /* ---- lists of sizes ---------------------------------------------------------------------- */
 
 static int append_size(const char *option, int64_t value, int64_t min, int64_t max,
-                       cli_size_list *list, cli_error *error)
-{
+                       cli_size_list *list, cli_error *error) {
   int code = check_range(option, value, min, max, error);
   if (code != CLI_GOOD)
     return code;
@@ -160,8 +150,7 @@ static int append_size(const char *option, int64_t value, int64_t min, int64_t m
 
 /* Appends first, then first * step or first + step while it is at most last. */
 static int append_range(const char *option, int64_t first, int64_t last, int multiply, int64_t step,
-                        int64_t min, int64_t max, cli_size_list *list, cli_error *error)
-{
+                        int64_t min, int64_t max, cli_size_list *list, cli_error *error) {
   for (int64_t value = first; value <= last;) {
     int code = append_size(option, value, min, max, list, error);
     if (code != CLI_GOOD)
@@ -173,18 +162,17 @@ static int append_range(const char *option, int64_t first, int64_t last, int mul
   return CLI_GOOD;
 }
 
-static int bad_list(const char *option, const char *text, cli_error *error)
-{
-  return cli_fail(error, CLI_UNUSABLE,
-                  "%s is '%s', expected sizes joined by commas, each a number (with K, M or G) or a "
-                  "range as 2K:1M:x2 or 1K:8K:+1K",
-                  option, text);
+static int bad_list(const char *option, const char *text, cli_error *error) {
+  return cli_fail(
+      error, CLI_UNUSABLE,
+      "%s is '%s', expected sizes joined by commas, each a number (with K, M or G) or a "
+      "range as 2K:1M:x2 or 1K:8K:+1K",
+      option, text);
 }
 
 /* Appends the item at *p and moves *p behind it. */
 static int append_item(const char *option, const char *text, const char **p, int64_t min,
-                       int64_t max, cli_size_list *list, cli_error *error)
-{
+                       int64_t max, cli_size_list *list, cli_error *error) {
   int64_t first, last, step;
   if (!read_size(p, &first))
     return bad_list(option, text, error);
@@ -210,8 +198,7 @@ static int append_item(const char *option, const char *text, const char **p, int
 }
 
 int cli_parse_size_list(const char *option, const char *text, int64_t min, int64_t max,
-                        cli_size_list *list, cli_error *error)
-{
+                        cli_size_list *list, cli_error *error) {
   cli_size_list read = {0};
   const char *p = text;
   for (;;) {
@@ -230,8 +217,7 @@ int cli_parse_size_list(const char *option, const char *text, int64_t min, int64
   return CLI_GOOD;
 }
 
-void cli_size_list_free(cli_size_list *list)
-{
+void cli_size_list_free(cli_size_list *list) {
   free(list->values);
   *list = (cli_size_list){0};
 }
@@ -244,8 +230,7 @@ static const char *const transport_names[] = {"auto", "self", "mpi", "nccl", NUL
 static const char *const dtype_names[] = {"f32", "bf16", "f16", NULL};
 
 int cli_parse_name(const char *option, const char *text, const char *const *names, int *value,
-                   cli_error *error)
-{
+                   cli_error *error) {
   char choices[256] = "";
   for (int i = 0; names[i] != NULL; i++) {
     if (strcmp(text, names[i]) == 0) {
@@ -259,8 +244,7 @@ int cli_parse_name(const char *option, const char *text, const char *const *name
   return cli_fail(error, CLI_UNUSABLE, "%s is '%s', expected %s", option, text, choices);
 }
 
-int cli_parse_backend(const char *text, bsd_backend *value, cli_error *error)
-{
+int cli_parse_backend(const char *text, bsd_backend *value, cli_error *error) {
   int index = 0;
   int code = cli_parse_name("--backend", text, backend_names, &index, error);
   if (code == CLI_GOOD)
@@ -268,8 +252,7 @@ int cli_parse_backend(const char *text, bsd_backend *value, cli_error *error)
   return code;
 }
 
-int cli_parse_kernel(const char *text, bsd_kernel *value, cli_error *error)
-{
+int cli_parse_kernel(const char *text, bsd_kernel *value, cli_error *error) {
   int index = 0;
   int code = cli_parse_name("--kernel", text, kernel_names, &index, error);
   if (code == CLI_GOOD)
@@ -277,8 +260,7 @@ int cli_parse_kernel(const char *text, bsd_kernel *value, cli_error *error)
   return code;
 }
 
-int cli_parse_transport(const char *text, cli_transport *value, cli_error *error)
-{
+int cli_parse_transport(const char *text, cli_transport *value, cli_error *error) {
   int index = 0;
   int code = cli_parse_name("--transport", text, transport_names, &index, error);
   if (code == CLI_GOOD)
@@ -286,8 +268,7 @@ int cli_parse_transport(const char *text, cli_transport *value, cli_error *error
   return code;
 }
 
-int cli_parse_dtype(const char *text, bsd_dtype *value, cli_error *error)
-{
+int cli_parse_dtype(const char *text, bsd_dtype *value, cli_error *error) {
   int index = 0;
   int code = cli_parse_name("--dtype", text, dtype_names, &index, error);
   if (code == CLI_GOOD)
@@ -295,8 +276,7 @@ int cli_parse_dtype(const char *text, bsd_dtype *value, cli_error *error)
   return code;
 }
 
-int cli_parse_layout(const char *text, bsd_layout_spec *value, cli_error *error)
-{
+int cli_parse_layout(const char *text, bsd_layout_spec *value, cli_error *error) {
   static const struct {
     const char *name;
     bsd_layout_kind kind;
@@ -313,8 +293,8 @@ int cli_parse_layout(const char *text, bsd_layout_spec *value, cli_error *error)
   static const char prefix[] = "dilated:";
   const char *p = text + sizeof prefix - 1;
   spec.kind = BSD_LAYOUT_DILATED;
-  if (strncmp(text, prefix, sizeof prefix - 1) != 0 || !read_size(&p, &spec.group) ||
-      *p++ != ':' || !read_size(&p, &spec.unit) || *p != '\0' || spec.group < 1 || spec.unit < 1)
+  if (strncmp(text, prefix, sizeof prefix - 1) != 0 || !read_size(&p, &spec.group) || *p++ != ':' ||
+      !read_size(&p, &spec.unit) || *p != '\0' || spec.group < 1 || spec.unit < 1)
     return cli_fail(error, CLI_UNUSABLE,
                     "--layout is '%s', expected auto, contiguous, zigzag or dilated:G:U with whole "
                     "numbers G and U of at least 1",
@@ -323,8 +303,7 @@ int cli_parse_layout(const char *text, bsd_layout_spec *value, cli_error *error)
   return CLI_GOOD;
 }
 
-int cli_parse_block(const char *text, int64_t *value, cli_error *error)
-{
+int cli_parse_block(const char *text, int64_t *value, cli_error *error) {
   int64_t block = 0;
   int code = cli_parse_size("--block", text, 0, INT64_MAX, &block, error);
   if (code != CLI_GOOD)
@@ -336,18 +315,15 @@ int cli_parse_block(const char *text, int64_t *value, cli_error *error)
   return CLI_GOOD;
 }
 
-const char *cli_dtype_name(bsd_dtype dtype)
-{
+const char *cli_dtype_name(bsd_dtype dtype) {
   return dtype_names[dtype];
 }
 
-size_t cli_dtype_size(bsd_dtype dtype)
-{
+size_t cli_dtype_size(bsd_dtype dtype) {
   return dtype == BSD_F32 ? 4 : 2;
 }
 
-const char *cli_transport_name(cli_transport transport)
-{
+const char *cli_transport_name(cli_transport transport) {
   return transport_names[transport];
 }
 
@@ -365,14 +341,12 @@ const char cli_common_help[] =
     "      --help                 print this text and exit\n"
     "      --version              print the version and exit\n";
 
-void cli_common_defaults(cli_common *common)
-{
+void cli_common_defaults(cli_common *common) {
   *common = (cli_common){.block = 64, .timeout = 300};
 }
 
 int cli_common_take(cli_common *common, int option, const char *argument, int *taken,
-                    cli_error *error)
-{
+                    cli_error *error) {
   *taken = 1;
   switch (option) {
   case CLI_OPTION_BACKEND:
@@ -399,15 +373,13 @@ int cli_common_take(cli_common *common, int option, const char *argument, int *t
   }
 }
 
-void cli_options_begin(void)
-{
+void cli_options_begin(void) {
   optind = 0; /* GNU: a full restart */
   opterr = 0;
 }
 
 /* The long name of an option value, or NULL. */
-static const char *option_name(int value, const struct option *options)
-{
+static const char *option_name(int value, const struct option *options) {
   for (; options->name != NULL; options++)
     if (options->val == value)
       return options->name;
@@ -415,8 +387,7 @@ static const char *option_name(int value, const struct option *options)
 }
 
 int cli_usage_error(int argc, char **argv, int option, const struct option *options,
-                    cli_error *error)
-{
+                    cli_error *error) {
   const char *name = optopt != 0 ? option_name(optopt, options) : NULL;
   const char *word = optind > 0 && optind <= argc ? argv[optind - 1] : "";
   if (option == ':' && name != NULL)

@@ -6,8 +6,7 @@
 
 #include "bench/world_kind.h"
 
-int cli_finish(cli_world *world, int code, const cli_error *error)
-{
+int cli_finish(cli_world *world, int code, const cli_error *error) {
   if (code != CLI_GOOD && (world->rank == 0 || world->broken)) {
     if (world->broken && world->size > 1)
       fprintf(stderr, "%s: rank %d: %s\n", world->program, world->rank, error->text);
@@ -23,16 +22,14 @@ int cli_finish(cli_world *world, int code, const cli_error *error)
 }
 
 int cli_library_failed(cli_world *world, const bsd_context *context, bsd_status status,
-                       cli_error *error)
-{
+                       cli_error *error) {
   if (world->size > 1 && (status == BSD_ERR_PEER || status == BSD_ERR_TIMEOUT))
     world->broken = 1;
   return cli_fail_status(error, status, bsd_last_error(context));
 }
 
 /* 1 if `word` is one of the space separated words of `list`. */
-static int has_word(const char *list, const char *word)
-{
+static int has_word(const char *list, const char *word) {
   size_t length = strlen(word);
   for (const char *p = list; (p = strstr(p, word)) != NULL; p += length)
     if ((p == list || p[-1] == ' ') && (p[length] == ' ' || p[length] == '\0'))
@@ -41,21 +38,19 @@ static int has_word(const char *list, const char *word)
 }
 
 /* Refuses a transport that this build or this number of ranks cannot have. */
-static int judge_transport(cli_transport transport, const cli_world *world, cli_error *error)
-{
+static int judge_transport(cli_transport transport, const cli_world *world, cli_error *error) {
   const char *name = cli_transport_name(transport);
   if (transport != CLI_TRANSPORT_AUTO && !has_word(bsd_build_transports(), name))
     return cli_fail(error, CLI_UNUSABLE, "--transport is %s, but this build has only: %s", name,
                     bsd_build_transports());
   if (transport == CLI_TRANSPORT_SELF && world->size > 1)
-    return cli_fail(error, CLI_UNUSABLE, "--transport is self, which is for one rank, but there are %d",
-                    world->size);
+    return cli_fail(error, CLI_UNUSABLE,
+                    "--transport is self, which is for one rank, but there are %d", world->size);
   return CLI_GOOD;
 }
 
 static int create_context(const cli_common *common, cli_world *world, bsd_context **context,
-                          cli_error *error)
-{
+                          cli_error *error) {
   int code = judge_transport(common->transport, world, error);
   if (code == CLI_GOOD)
     code = cli_world_comm(common->transport, world, error);
@@ -76,8 +71,7 @@ static int create_context(const cli_common *common, cli_world *world, bsd_contex
 }
 
 int cli_context_create(const cli_common *common, cli_world *world, bsd_context **context,
-                       cli_error *error)
-{
+                       cli_error *error) {
   bsd_context *made = NULL;
   int code = cli_agree(world, create_context(common, world, &made, error), error);
   if (code != CLI_GOOD) {
@@ -88,8 +82,7 @@ int cli_context_create(const cli_common *common, cli_world *world, bsd_context *
   return CLI_GOOD;
 }
 
-void cli_context_destroy(cli_world *world, bsd_context *context)
-{
+void cli_context_destroy(cli_world *world, bsd_context *context) {
   bsd_context_destroy(context);
   bsd_comm_destroy(world->comm);
   world->comm = NULL;

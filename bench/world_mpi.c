@@ -13,21 +13,19 @@
 
 enum { SPINS_BEFORE_SLEEP = 2000, SLEEP_NANOSECONDS = 50000 };
 
-static MPI_Comm communicator(const cli_world *world)
-{
+static MPI_Comm communicator(const cli_world *world) {
   return *(MPI_Comm *)world->handle;
 }
 
-static int broken(cli_world *world, cli_error *error)
-{
+static int broken(cli_world *world, cli_error *error) {
   world->broken = 1;
   return cli_fail(error, CLI_FAILED, "another rank has failed or gave no answer within %g s",
                   world->deadline);
 }
 
 /* Waits for a started collective (mpi_status is what starting it gave), at most the deadline. */
-static int finish_request(cli_world *world, int mpi_status, MPI_Request *request, cli_error *error)
-{
+static int finish_request(cli_world *world, int mpi_status, MPI_Request *request,
+                          cli_error *error) {
   double start = MPI_Wtime();
   for (long spin = 0; mpi_status == MPI_SUCCESS; spin++) {
     int done = 0;
@@ -44,14 +42,12 @@ static int finish_request(cli_world *world, int mpi_status, MPI_Request *request
   return broken(world, error);
 }
 
-static int already_broken(cli_world *world, cli_error *error)
-{
+static int already_broken(cli_world *world, cli_error *error) {
   return world->broken ? broken(world, error) : CLI_GOOD;
 }
 
 /* Gives the world a duplicate of `from`, so that nobody else's messages meet ours. */
-static int adopt(cli_world *world, MPI_Comm from, cli_error *error)
-{
+static int adopt(cli_world *world, MPI_Comm from, cli_error *error) {
   MPI_Comm *copy = malloc(sizeof *copy);
   if (copy == NULL)
     return cli_fail(error, CLI_FAILED, "no memory for a communicator");
@@ -66,16 +62,14 @@ static int adopt(cli_world *world, MPI_Comm from, cli_error *error)
   return CLI_GOOD;
 }
 
-static void release(cli_world *world)
-{
+static void release(cli_world *world) {
   if (world->handle != NULL && !world->broken)
     MPI_Comm_free(world->handle);
   free(world->handle);
   world->handle = NULL;
 }
 
-int cli_start(int *argc, char ***argv, const char *program, cli_world *world, cli_error *error)
-{
+int cli_start(int *argc, char ***argv, const char *program, cli_world *world, cli_error *error) {
   *world = (cli_world){.program = program, .size = 1, .deadline = 300};
   int provided = 0;
   if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
@@ -84,8 +78,7 @@ int cli_start(int *argc, char ***argv, const char *program, cli_world *world, cl
   return adopt(world, MPI_COMM_WORLD, error);
 }
 
-void cli_world_end(cli_world *world, int code)
-{
+void cli_world_end(cli_world *world, int code) {
   int initialized = 0;
   MPI_Initialized(&initialized);
   if (!initialized)
@@ -98,34 +91,32 @@ void cli_world_end(cli_world *world, int code)
   MPI_Finalize();
 }
 
-int cli_agree(cli_world *world, int code, cli_error *error)
-{
+int cli_agree(cli_world *world, int code, cli_error *error) {
   if (world->broken)
     return code != CLI_GOOD ? code : already_broken(world, error);
   MPI_Request request = MPI_REQUEST_NULL;
   /* The highest code wins, among equal ones the lowest rank. */
   int64_t mine = (int64_t)code << 32 | (world->size - 1 - world->rank), worst = 0;
-  int started = MPI_Iallreduce(&mine, &worst, 1, MPI_INT64_T, MPI_MAX, communicator(world), &request);
+  int started =
+      MPI_Iallreduce(&mine, &worst, 1, MPI_INT64_T, MPI_MAX, communicator(world), &request);
   int result = finish_request(world, started, &request, error);
   if (result != CLI_GOOD || worst >> 32 == CLI_GOOD)
     return result;
   int speaker = world->size - 1 - (int)(worst & INT32_MAX);
-  started = MPI_Ibcast(error->text, sizeof error->text, MPI_CHAR, speaker, communicator(world),
-                       &request);
+  started =
+      MPI_Ibcast(error->text, sizeof error->text, MPI_CHAR, speaker, communicator(world), &request);
   finish_request(world, started, &request, error);
   return (int)(worst >> 32);
 }
 
-int cli_barrier(cli_world *world, cli_error *error)
-{
+int cli_barrier(cli_world *world, cli_error *error) {
   if (world->broken)
     return already_broken(world, error);
   MPI_Request request = MPI_REQUEST_NULL;
   return finish_request(world, MPI_Ibarrier(communicator(world), &request), &request, error);
 }
 
-int cli_max(cli_world *world, double *values, int count, cli_error *error)
-{
+int cli_max(cli_world *world, double *values, int count, cli_error *error) {
   if (world->broken)
     return already_broken(world, error);
   MPI_Request request = MPI_REQUEST_NULL;
@@ -134,18 +125,16 @@ int cli_max(cli_world *world, double *values, int count, cli_error *error)
   return finish_request(world, started, &request, error);
 }
 
-int cli_allgather(cli_world *world, const void *in, int bytes, void *out, cli_error *error)
-{
+int cli_allgather(cli_world *world, const void *in, int bytes, void *out, cli_error *error) {
   if (world->broken)
     return already_broken(world, error);
   MPI_Request request = MPI_REQUEST_NULL;
-  int started = MPI_Iallgather(in, bytes, MPI_BYTE, out, bytes, MPI_BYTE, communicator(world),
-                               &request);
+  int started =
+      MPI_Iallgather(in, bytes, MPI_BYTE, out, bytes, MPI_BYTE, communicator(world), &request);
   return finish_request(world, started, &request, error);
 }
 
-int cli_split(cli_world *world, int size, cli_world *part, cli_error *error)
-{
+int cli_split(cli_world *world, int size, cli_world *part, cli_error *error) {
   if (world->broken)
     return already_broken(world, error);
   *part = (cli_world){.program = world->program, .deadline = world->deadline};
@@ -161,13 +150,11 @@ int cli_split(cli_world *world, int size, cli_world *part, cli_error *error)
   return cli_agree(world, code, error);
 }
 
-void cli_split_end(cli_world *part)
-{
+void cli_split_end(cli_world *part) {
   release(part);
 }
 
-int cli_world_comm(cli_transport transport, cli_world *world, cli_error *error)
-{
+int cli_world_comm(cli_transport transport, cli_world *world, cli_error *error) {
   bsd_error failure = {0};
   bsd_status status = bsd_comm_create_mpi(communicator(world), &world->comm, &failure);
   if (status != BSD_OK)

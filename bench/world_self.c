@@ -5,8 +5,7 @@
 #include "bench/world_kind.h"
 
 /* Processes that a launcher says it has started, 1 if none does. */
-static long launched_processes(void)
-{
+static long launched_processes(void) {
   static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     const char *text = getenv(names[i]);
@@ -16,8 +15,7 @@ static long launched_processes(void)
   return 1;
 }
 
-int cli_start(int *argc, char ***argv, const char *program, cli_world *world, cli_error *error)
-{
+int cli_start(int *argc, char ***argv, const char *program, cli_world *world, cli_error *error) {
   (void)argc;
   (void)argv;
   *world = (cli_world){.program = program, .size = 1, .deadline = 300};
@@ -30,28 +28,24 @@ int cli_start(int *argc, char ***argv, const char *program, cli_world *world, cl
   return CLI_GOOD;
 }
 
-void cli_world_end(cli_world *world, int code)
-{
+void cli_world_end(cli_world *world, int code) {
   (void)world;
   (void)code;
 }
 
-int cli_agree(cli_world *world, int code, cli_error *error)
-{
+int cli_agree(cli_world *world, int code, cli_error *error) {
   (void)world;
   (void)error;
   return code;
 }
 
-int cli_barrier(cli_world *world, cli_error *error)
-{
+int cli_barrier(cli_world *world, cli_error *error) {
   (void)world;
   (void)error;
   return CLI_GOOD;
 }
 
-int cli_max(cli_world *world, double *values, int count, cli_error *error)
-{
+int cli_max(cli_world *world, double *values, int count, cli_error *error) {
   (void)world;
   (void)values;
   (void)count;
@@ -59,16 +53,14 @@ int cli_max(cli_world *world, double *values, int count, cli_error *error)
   return CLI_GOOD;
 }
 
-int cli_allgather(cli_world *world, const void *in, int bytes, void *out, cli_error *error)
-{
+int cli_allgather(cli_world *world, const void *in, int bytes, void *out, cli_error *error) {
   (void)world;
   (void)error;
   memcpy(out, in, (size_t)bytes);
   return CLI_GOOD;
 }
 
-int cli_split(cli_world *world, int size, cli_world *part, cli_error *error)
-{
+int cli_split(cli_world *world, int size, cli_world *part, cli_error *error) {
   (void)error;
   *part = *world;
   part->size = size;
@@ -76,13 +68,11 @@ int cli_split(cli_world *world, int size, cli_world *part, cli_error *error)
   return CLI_GOOD;
 }
 
-void cli_split_end(cli_world *part)
-{
+void cli_split_end(cli_world *part) {
   (void)part;
 }
 
-int cli_world_comm(cli_transport transport, cli_world *world, cli_error *error)
-{
+int cli_world_comm(cli_transport transport, cli_world *world, cli_error *error) {
   (void)transport;
   (void)world;
   (void)error;
