@@ -81,6 +81,30 @@ bsd_status bsd_env_flight_file(const char **path, bsd_error *error) {
   return BSD_OK;
 }
 
+/* A count in decimal, or 0. */
+static int64_t read_count(const char *name) {
+  const char *text = getenv(name);
+  if (!text)
+    return 0;
+  char *end;
+  long long value = strtoll(text, &end, 10);
+  return end != text && *end == 0 && value > 0 ? value : 0;
+}
+
+void bsd_env_launched_processes(int64_t *processes, const char **variable) {
+  static const char *const per_process[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
+  for (size_t i = 0; i < sizeof per_process / sizeof per_process[0]; i++) {
+    *variable = per_process[i];
+    *processes = read_count(*variable);
+    if (*processes > 0)
+      return;
+  }
+  /* Slurm sets SLURM_NTASKS for a whole job, also around an mpirun or a lone program in a batch script:
+   * it counts this run's processes only in a step of srun's own, and no launcher above was named. */
+  *processes = getenv("SLURM_STEP_ID") ? read_count("SLURM_NTASKS") : 0;
+  *variable = *processes > 0 ? "SLURM_NTASKS" : NULL;
+}
+
 bsd_status bsd_env_check(bsd_error *error) {
   bsd_log_severity level;
   int checksum;

@@ -11,6 +11,8 @@
 #ifndef BSD_ENV_H
 #define BSD_ENV_H
 
+#include <stdint.h>
+
 #include "log.h"
 #include "status.h"
 
@@ -30,6 +32,10 @@ bsd_status bsd_env_cpu_isa(bsd_cpu_isa *isa, bsd_error *error);
 
 /* Calls every accessor: a context is refused if any variable holds a bad value. */
 bsd_status bsd_env_check(bsd_error *error);
+
+/* How many processes the launcher of this run says that it started (Open MPI's mpirun, a PMI launcher,
+ * srun), and the variable that says so; 0 and NULL where none did. Never fails: the values are not ours. */
+void bsd_env_launched_processes(int64_t *processes, const char **variable);
 
 /* For the log itself: BSD_DEBUG's level, quiet where it is unset or bad. Neither fails nor logs. */
 bsd_log_severity bsd_env_debug_or_quiet(void);
