@@ -1,6 +1,6 @@
 # bsd_blas.m4 - CBLAS, used only by bsd_bench for the dense baseline on the CPU.
 #
-# Sets CBLAS_CFLAGS, CBLAS_LIBS, defines BSD_WITH_CBLAS, conditional BSD_WITH_CBLAS.
+# Sets CBLAS_CFLAGS, CBLAS_LIBS, defines HAVE_CBLAS, conditional BSD_WITH_CBLAS.
 
 AC_DEFUN([BSD_BLAS], [
 AC_ARG_WITH([cblas],
@@ -37,7 +37,7 @@ AS_IF([test "x$with_cblas" != xno], [
   AS_IF([test "x$bsd_blas" = xyes],
     [CBLAS_LIBS=$bsd_libs
      bsd_blas_summary="yes ($CBLAS_LIBS)"
-     AC_DEFINE([BSD_WITH_CBLAS], [1], [CBLAS is there])],
+     AC_DEFINE([HAVE_CBLAS], [1], [CBLAS is there])],
     [CBLAS_CFLAGS= CBLAS_LIBS=
      AS_IF([test "x$with_cblas" != xauto],
        [AC_MSG_ERROR([--with-cblas=$with_cblas: no <cblas.h> with cblas_sgemm could be linked])])])

@@ -4,7 +4,7 @@
 #   NVCC_GENCODE_ALL   simt/ and what lies in kernels/cuda itself: every architecture asked for
 #   NVCC_GENCODE_SM80  sm80/: machine code for sm_80 and PTX, which later GPUs compile when they load it
 #   NVCC_GENCODE_SM90  sm90/: machine code for sm_90a alone
-# Defines BSD_WITH_CUDA, BSD_WITH_SM80, BSD_WITH_SM90, and the conditionals of the same names.
+# Defines HAVE_CUDA, HAVE_SM80, HAVE_SM90; conditionals BSD_WITH_CUDA, BSD_WITH_SM80, BSD_WITH_SM90.
 
 AC_DEFUN([BSD_CUDA], [
 AC_ARG_WITH([cuda],
@@ -115,9 +115,9 @@ AS_IF([test "x$bsd_last" != x],
   [NVCC_GENCODE_ALL="$NVCC_GENCODE_ALL -gencode=arch=compute_$bsd_last,code=compute_$bsd_last"])
 AC_MSG_RESULT([$bsd_built])
 AS_IF([test "x$bsd_built" = x], [AC_MSG_ERROR([$NVCC builds for none of: $bsd_wanted])])
-AC_DEFINE([BSD_WITH_CUDA], [1], [the CUDA backend is built])
-AS_IF([test "x$NVCC_GENCODE_SM80" != x], [AC_DEFINE([BSD_WITH_SM80], [1], [kernels/cuda/sm80 is built])])
-AS_IF([test "x$NVCC_GENCODE_SM90" != x], [AC_DEFINE([BSD_WITH_SM90], [1], [kernels/cuda/sm90 is built])])
+AC_DEFINE([HAVE_CUDA], [1], [the CUDA backend is built])
+AS_IF([test "x$NVCC_GENCODE_SM80" != x], [AC_DEFINE([HAVE_SM80], [1], [kernels/cuda/sm80 is built])])
+AS_IF([test "x$NVCC_GENCODE_SM90" != x], [AC_DEFINE([HAVE_SM90], [1], [kernels/cuda/sm90 is built])])
 bsd_cuda_summary="yes ($NVCC; simt:$bsd_built"
 AS_IF([test "x$NVCC_GENCODE_SM80" != x], [bsd_cuda_summary="$bsd_cuda_summary; sm80"])
 AS_IF([test "x$NVCC_GENCODE_SM90" != x], [bsd_cuda_summary="$bsd_cuda_summary; sm90"])

@@ -1,6 +1,6 @@
 # bsd_mpi.m4 - MPI, found through its compiler wrapper or pkg-config; plain CC compiles everything.
 #
-# Sets MPI_CFLAGS, MPI_LIBS, MPIRUN, defines BSD_WITH_MPI, conditional BSD_WITH_MPI.
+# Sets MPI_CFLAGS, MPI_LIBS, MPIRUN, defines HAVE_MPI, conditional BSD_WITH_MPI.
 
 AC_DEFUN([BSD_MPI], [
 AC_ARG_WITH([mpi],
@@ -24,7 +24,7 @@ AS_IF([test "x$with_mpi" != xno], [
   BSD_MPI_TRY_LINK
   AS_IF([test "x$bsd_mpi" = xyes],
     [bsd_mpi_summary="yes (${MPICC:-pkg-config}; launcher ${MPIRUN:-none: tests over ranks are skipped})"
-     AC_DEFINE([BSD_WITH_MPI], [1], [the MPI transport is built])],
+     AC_DEFINE([HAVE_MPI], [1], [the MPI transport is built])],
     [MPI_CFLAGS= MPI_LIBS=
      AS_IF([test "x$with_mpi" != xauto],
        [AC_MSG_ERROR([--with-mpi=$with_mpi: no MPI program could be linked (mpicc: ${MPICC:-none found}; Debian and Ubuntu: apt-get install libopenmpi-dev)])])])

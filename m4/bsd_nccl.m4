@@ -1,6 +1,6 @@
 # bsd_nccl.m4 - NCCL, the transport between GPUs; needs CUDA (BSD_CUDA comes first).
 #
-# Sets NCCL_CFLAGS, NCCL_LIBS, defines BSD_WITH_NCCL, conditional BSD_WITH_NCCL.
+# Sets NCCL_CFLAGS, NCCL_LIBS, defines HAVE_NCCL, conditional BSD_WITH_NCCL.
 
 AC_DEFUN([BSD_NCCL], [
 AC_ARG_WITH([nccl],
@@ -44,7 +44,7 @@ AS_IF([test "x$with_nccl" != xno], [
   CPPFLAGS=$bsd_saved_cppflags
   AS_IF([test "x$bsd_nccl" = xyes],
     [bsd_nccl_summary="yes ($NCCL_LIBS)"
-     AC_DEFINE([BSD_WITH_NCCL], [1], [the NCCL transport is built])],
+     AC_DEFINE([HAVE_NCCL], [1], [the NCCL transport is built])],
     [NCCL_CFLAGS= NCCL_LIBS=
      bsd_nccl_summary="no (nccl.h and libnccl 2.14 or later were not found)"
      AS_IF([test "x$with_nccl" != xauto],
