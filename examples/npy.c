@@ -363,3 +363,72 @@ int npy_write_at(const char *path, int file, const void *data, int64_t bytes, in
   }
   return CLI_GOOD;
 }
+
+/* ---- document offsets --------------------------------------------------------------------- */
+
+static int judge_offsets(const char *path, const int64_t *offsets, int64_t count,
+                         cli_error *error) {
+  if (offsets[0] != 0)
+    return cli_fail(error, CLI_UNUSABLE, "%s: its first offset is %lld, expected 0", path,
+                    (long long)offsets[0]);
+  for (int64_t i = 1; i < count; i++)
+    if (offsets[i] < offsets[i - 1])
+      return cli_fail(error, CLI_UNUSABLE,
+                      "%s: its entry %lld is %lld, expected at least %lld, the one before", path,
+                      (long long)i, (long long)offsets[i], (long long)offsets[i - 1]);
+  return CLI_GOOD;
+}
+
+/* Reads i4 or i8 data into values, which has room for 8 bytes an element. */
+static int read_integers(const char *path, int file, const npy_header *header, int64_t *values,
+                         cli_error *error) {
+  int code = npy_read_at(path, file, values, header->bytes, header->data_offset, error);
+  if (code != CLI_GOOD || header->type == NPY_I8)
+    return code;
+  /* From the end: each value lies at or behind the four bytes that it comes from. */
+  for (int64_t i = header->elements - 1; i >= 0; i--) {
+    int32_t narrow;
+    memcpy(&narrow, (const char *)values + 4 * i, sizeof narrow);
+    values[i] = narrow;
+  }
+  return CLI_GOOD;
+}
+
+static int read_offsets(const char *path, int file, const npy_header *header, int64_t **offsets,
+                        cli_error *error) {
+  char shape[256];
+  npy_shape_text(header, shape, sizeof shape);
+  if (header->type != NPY_I4 && header->type != NPY_I8)
+    return cli_fail(error, CLI_UNUSABLE, "%s: its dtype is %s, expected i4 or i8", path,
+                    npy_type_name(header->type));
+  if (header->dimensions != 1 || header->elements < 2)
+    return cli_fail(error, CLI_UNUSABLE,
+                    "%s: its shape is %s, expected (documents + 1,) with at least one document",
+                    path, shape);
+  int64_t *values = header->elements > INT64_MAX / 8 ? NULL : malloc((size_t)header->elements * 8);
+  if (values == NULL)
+    return cli_fail(error, CLI_FAILED, "%s: no memory for its %lld offsets", path,
+                    (long long)header->elements);
+  int code = read_integers(path, file, header, values, error);
+  if (code == CLI_GOOD)
+    code = judge_offsets(path, values, header->elements, error);
+  if (code != CLI_GOOD) {
+    free(values);
+    return code;
+  }
+  *offsets = values;
+  return CLI_GOOD;
+}
+
+int npy_read_offsets(const char *path, int64_t **offsets, int64_t *documents, cli_error *error) {
+  int file = -1;
+  npy_header header;
+  int code = npy_open(path, &file, &header, error);
+  if (code != CLI_GOOD)
+    return code;
+  code = read_offsets(path, file, &header, offsets, error);
+  close(file);
+  if (code == CLI_GOOD)
+    *documents = header.elements - 1;
+  return code;
+}

@@ -41,6 +41,10 @@ int npy_open(const char *path, int *file, npy_header *header, cli_error *error);
  * the header's other fields. CLI_UNUSABLE if the sizes overflow. */
 int npy_format_header(const char *path, npy_header *header, char *text, cli_error *error);
 
+/* Reads a file of document offsets (cu_seqlens): i4 or i8, one dimension, at least two entries, the first
+ * 0, none smaller than the one before. *offsets holds documents + 1 values, for free(). */
+int npy_read_offsets(const char *path, int64_t **offsets, int64_t *documents, cli_error *error);
+
 /* pread and pwrite of all bytes, whatever the system does at a time. */
 int npy_read_at(const char *path, int file, void *data, int64_t bytes, int64_t offset,
                 cli_error *error);

@@ -1,0 +1,208 @@
+/* bsd_attend.c - attention over a user's own tensors in .npy files, on any number of ranks.
+ *
+ * Options, files, plan and outputs are judged in that order, and the ranks agree after each stage, so
+ * that all of them leave with the same exit status and nothing is touched on bad input. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bench/world.h"
+#include "examples/attend_inputs.h"
+#include "examples/attend_options.h"
+#include "examples/attend_outputs.h"
+#include "examples/attend_rows.h"
+#include "examples/attend_stats.h"
+
+/* All that a run holds, zeroed at first; release() frees what is there. */
+typedef struct attend_run {
+  cli_world *world;
+  const attend_options *options;
+  bsd_pattern *pattern;
+  attend_inputs inputs;
+  bsd_context *context;
+  bsd_plan *plan;
+  attend_rows rows;
+  attend_outputs outputs;
+  void *in[ATTEND_INPUTS], *out[ATTEND_OUTPUTS]; /* this rank's rows */
+} attend_run;
+
+static int open_inputs(attend_run *run, cli_error *error) {
+  bsd_error failure = {0};
+  bsd_status status = bsd_pattern_parse(run->options->pattern, &run->pattern, &failure);
+  int code = CLI_GOOD;
+  if (status != BSD_OK)
+    code = cli_fail(error, cli_exit_code(status), "--pattern: %s", failure.message);
+  if (code == CLI_GOOD)
+    code = attend_inputs_open(run->options, &run->inputs, error);
+  return cli_agree(run->world, code, error);
+}
+
+static int make_plan(attend_run *run, cli_error *error) {
+  int code = cli_context_create(&run->options->common, run->world, &run->context, error);
+  if (code != CLI_GOOD)
+    return code;
+  bsd_status status = bsd_plan_create(run->context, run->pattern, &run->inputs.problem, &run->plan);
+  if (status != BSD_OK)
+    code = cli_library_failed(run->world, run->context, status, error);
+  else
+    code = attend_rows_create(run->plan, run->inputs.problem.length, &run->rows, error);
+  return cli_agree(run->world, code, error);
+}
+
+/* ---- tensors ----------------------------------------------------------------------------- */
+
+/* How rows of a file with this header are laid out; lse has a plane for each head. */
+static attend_tensor describe(const attend_run *run, const char *path, int file,
+                              const npy_header *header, int is_lse) {
+  const bsd_problem *problem = &run->inputs.problem;
+  const int64_t *shape = header->shape + run->inputs.batched;
+  return (attend_tensor){.path = path,
+                         .file = file,
+                         .data_offset = header->data_offset,
+                         .planes = problem->batch * (is_lse ? problem->heads : 1),
+                         .row_elements = is_lse ? 1 : shape[1] * shape[2],
+                         .file_size = npy_type_size(header->type),
+                         .narrow = !is_lse && problem->dtype == BSD_BF16};
+}
+
+static attend_tensor input_tensor(const attend_run *run, int index) {
+  const attend_file *file = &run->inputs.files[index];
+  return describe(run, file->path, file->file, &file->header, 0);
+}
+
+static attend_tensor output_tensor(const attend_run *run, int index) {
+  const attend_output *file = &run->outputs.files[index];
+  return describe(run, file->path, file->file, &file->header, index == ATTEND_LSE);
+}
+
+/* Memory for this rank's rows; NULL if it has none. */
+static int allocate(const attend_run *run, const attend_tensor *tensor, void **memory,
+                    cli_error *error) {
+  int64_t bytes = 0;
+  int code = attend_local_bytes(&run->rows, tensor, &bytes, error);
+  if (code != CLI_GOOD || bytes == 0)
+    return code;
+  if (posix_memalign(memory, 64, (size_t)bytes) != 0) {
+    *memory = NULL;
+    return cli_fail(error, CLI_FAILED, "%s: no memory for this rank's %lld bytes of it",
+                    tensor->path, (long long)bytes);
+  }
+  return CLI_GOOD;
+}
+
+static int read_inputs(attend_run *run, cli_error *error) {
+  int code = CLI_GOOD;
+  for (int i = 0; i < ATTEND_INPUTS && code == CLI_GOOD; i++) {
+    if (run->inputs.files[i].file < 0)
+      continue;
+    attend_tensor tensor = input_tensor(run, i);
+    code = allocate(run, &tensor, &run->in[i], error);
+    if (code == CLI_GOOD)
+      code = attend_read(&run->rows, &tensor, run->in[i], error);
+  }
+  for (int i = 0; i < run->outputs.count && code == CLI_GOOD; i++) {
+    attend_tensor tensor = output_tensor(run, i);
+    code = allocate(run, &tensor, &run->out[i], error);
+  }
+  return cli_agree(run->world, code, error);
+}
+
+static int write_outputs(attend_run *run, cli_error *error) {
+  int code = CLI_GOOD;
+  for (int i = 0; i < run->outputs.count && code == CLI_GOOD; i++) {
+    attend_tensor tensor = output_tensor(run, i);
+    code = attend_write(&run->rows, &tensor, run->out[i], error);
+  }
+  code = cli_agree(run->world, code, error);
+  return code == CLI_GOOD ? attend_outputs_commit(run->world, &run->outputs, error) : code;
+}
+
+/* ---- the work ---------------------------------------------------------------------------- */
+
+static bsd_tensor packed(void *data) {
+  return (bsd_tensor){.data = data};
+}
+
+static bsd_status compute(attend_run *run) {
+  bsd_tensor q = packed(run->in[ATTEND_Q]), k = packed(run->in[ATTEND_K]),
+             v = packed(run->in[ATTEND_V]), o = packed(run->out[ATTEND_O]);
+  float *lse = run->out[ATTEND_LSE];
+  bsd_status status = bsd_forward(run->plan, &q, &k, &v, &o, lse, NULL);
+  if (status == BSD_OK)
+    status = bsd_plan_wait(run->plan, 0);
+  if (status != BSD_OK || run->options->gradient == NULL)
+    return status;
+  bsd_tensor d_o = packed(run->in[ATTEND_DO]), dq = packed(run->out[ATTEND_DQ]),
+             dk = packed(run->out[ATTEND_DK]), dv = packed(run->out[ATTEND_DV]);
+  status = bsd_backward(run->plan, &q, &k, &v, &o, lse, &d_o, NULL, &dq, &dk, &dv, NULL);
+  return status == BSD_OK ? bsd_plan_wait(run->plan, 0) : status;
+}
+
+static int run_kernels(attend_run *run, cli_error *error) {
+  bsd_status status = compute(run);
+  int code = CLI_GOOD;
+  if (status != BSD_OK) {
+    /* An exchange that failed here is one that the others wait for: the job cannot go on. */
+    run->world->broken = run->world->size > 1;
+    cli_library_failed(run->world, run->context, status, error);
+    code = CLI_FAILED;
+  }
+  return cli_agree(run->world, code, error);
+}
+
+static int attend(attend_run *run, cli_error *error) {
+  int code = open_inputs(run, error);
+  if (code == CLI_GOOD)
+    code = make_plan(run, error);
+  if (code == CLI_GOOD)
+    code = attend_outputs_create(run->world, run->options, &run->inputs, &run->outputs, error);
+  if (code == CLI_GOOD)
+    code = read_inputs(run, error);
+  if (code == CLI_GOOD)
+    code = run_kernels(run, error);
+  if (code == CLI_GOOD)
+    code = write_outputs(run, error);
+  if (code == CLI_GOOD && run->options->stats)
+    code = attend_print_stats(run->world, run->pattern, &run->inputs.problem, run->plan, error);
+  return code;
+}
+
+static void release(attend_run *run) {
+  for (int i = 0; i < ATTEND_INPUTS; i++)
+    free(run->in[i]);
+  for (int i = 0; i < ATTEND_OUTPUTS; i++)
+    free(run->out[i]);
+  attend_outputs_discard(&run->outputs);
+  attend_rows_free(&run->rows);
+  bsd_plan_destroy(run->plan);
+  cli_context_destroy(run->world, run->context);
+  attend_inputs_close(&run->inputs);
+  bsd_pattern_destroy(run->pattern);
+}
+
+/* --help and --version on rank 0; else the run. */
+static int serve(cli_world *world, const attend_options *options, cli_error *error) {
+  if (options->help || options->version) {
+    if (world->rank == 0 && options->help)
+      printf("%s%s", attend_help, cli_common_help);
+    else if (world->rank == 0)
+      printf("bsd_attend (libbsdattn) %s\n", bsd_version());
+    return CLI_GOOD;
+  }
+  world->deadline = options->common.timeout;
+  attend_run run = {.world = world, .options = options};
+  int code = attend(&run, error);
+  release(&run);
+  return code;
+}
+
+int main(int argc, char **argv) {
+  cli_world world;
+  cli_error error = {0};
+  attend_options options;
+  int code = cli_start(&argc, &argv, "bsd_attend", &world, &error);
+  if (code == CLI_GOOD)
+    code = attend_options_parse(argc, argv, &options, &error);
+  if (code == CLI_GOOD)
+    code = serve(&world, &options, &error);
+  return cli_finish(&world, code, &error);
+}
