@@ -30,8 +30,8 @@ bsd_status bsd_pattern_create(bsd_combine combine, bsd_pattern **pattern) {
   if (!pattern)
     return bsd_fail(NULL, BSD_ERR_ARG, "pattern is NULL, expected where to put it");
   if (combine != BSD_COMBINE_SUM && combine != BSD_COMBINE_HEADS)
-    return bsd_fail(NULL, BSD_ERR_ARG, "combine is %d, expected BSD_COMBINE_SUM or BSD_COMBINE_HEADS",
-                    (int)combine);
+    return bsd_fail(NULL, BSD_ERR_ARG,
+                    "combine is %d, expected BSD_COMBINE_SUM or BSD_COMBINE_HEADS", (int)combine);
   bsd_pattern *made;
   BSD_TRY(bsd_alloc(&made, 1, sizeof *made, NULL));
   made->combine = combine;
@@ -115,21 +115,21 @@ static bsd_status check_strided(const bsd_pattern_term *term, bsd_error *error) 
 
 static bsd_status check_term(const bsd_pattern_term *term, bsd_error *error) {
   switch (term->kind) {
-    case BSD_TERM_FULL:
-      return BSD_OK;
-    case BSD_TERM_LOCAL:
-      BSD_TRY(check_at_least("left", term->left, -1, error));
-      return check_at_least("right", term->right, -1, error);
-    case BSD_TERM_DILATED:
-      return check_steps(term, error);
-    case BSD_TERM_STRIDED:
-      return check_strided(term, error);
-    case BSD_TERM_GLOBAL:
-      return check_at_least("count of global", term->count, 0, error);
-    case BSD_TERM_RANDOM:
-      return check_at_least("count of random", term->count, 1, error);
-    case BSD_TERM_CSR:
-      return bsd_csr_check(term, error);
+  case BSD_TERM_FULL:
+    return BSD_OK;
+  case BSD_TERM_LOCAL:
+    BSD_TRY(check_at_least("left", term->left, -1, error));
+    return check_at_least("right", term->right, -1, error);
+  case BSD_TERM_DILATED:
+    return check_steps(term, error);
+  case BSD_TERM_STRIDED:
+    return check_strided(term, error);
+  case BSD_TERM_GLOBAL:
+    return check_at_least("count of global", term->count, 0, error);
+  case BSD_TERM_RANDOM:
+    return check_at_least("count of random", term->count, 1, error);
+  case BSD_TERM_CSR:
+    return bsd_csr_check(term, error);
   }
   return bsd_fail(error, BSD_ERR_PATTERN, "kind of a term is %d, expected a bsd_term_kind",
                   (int)term->kind);
@@ -214,35 +214,35 @@ static bsd_status append_term(bsd_pattern_branch *branch, const bsd_pattern_term
 static bsd_pattern_term borrow_term(const bsd_term *term) {
   bsd_pattern_term borrowed = {.kind = term->kind};
   switch (term->kind) {
-    case BSD_TERM_FULL:
-      break;
-    case BSD_TERM_LOCAL:
-      borrowed.left = term->left;
-      borrowed.right = term->right;
-      break;
-    case BSD_TERM_STRIDED:
-      borrowed.rows = term->rows;
-      borrowed.density = term->rows == 0 ? term->density : 0;
-      borrowed.steps = (int64_t *)term->steps;
-      borrowed.nsteps = term->nsteps;
-      break;
-    case BSD_TERM_DILATED:
-      borrowed.steps = (int64_t *)term->steps;
-      borrowed.nsteps = term->nsteps;
-      break;
-    case BSD_TERM_GLOBAL:
-      borrowed.count = term->count;
-      break;
-    case BSD_TERM_RANDOM:
-      borrowed.count = term->count;
-      borrowed.seed = term->seed;
-      break;
-    case BSD_TERM_CSR:
-      borrowed.csr_rows = term->csr_rows;
-      borrowed.csr_heads = term->csr_heads;
-      borrowed.csr_ptr = (int64_t *)term->csr_ptr;
-      borrowed.csr_columns = (int64_t *)term->csr_columns;
-      break;
+  case BSD_TERM_FULL:
+    break;
+  case BSD_TERM_LOCAL:
+    borrowed.left = term->left;
+    borrowed.right = term->right;
+    break;
+  case BSD_TERM_STRIDED:
+    borrowed.rows = term->rows;
+    borrowed.density = term->rows == 0 ? term->density : 0;
+    borrowed.steps = (int64_t *)term->steps;
+    borrowed.nsteps = term->nsteps;
+    break;
+  case BSD_TERM_DILATED:
+    borrowed.steps = (int64_t *)term->steps;
+    borrowed.nsteps = term->nsteps;
+    break;
+  case BSD_TERM_GLOBAL:
+    borrowed.count = term->count;
+    break;
+  case BSD_TERM_RANDOM:
+    borrowed.count = term->count;
+    borrowed.seed = term->seed;
+    break;
+  case BSD_TERM_CSR:
+    borrowed.csr_rows = term->csr_rows;
+    borrowed.csr_heads = term->csr_heads;
+    borrowed.csr_ptr = (int64_t *)term->csr_ptr;
+    borrowed.csr_columns = (int64_t *)term->csr_columns;
+    break;
   }
   return borrowed;
 }

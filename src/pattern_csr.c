@@ -24,8 +24,8 @@ static bsd_status check_columns(const bsd_pattern_term *term, int64_t head, int6
                       head, row, column, term->csr_rows - 1);
     if (column <= before)
       return bsd_fail(error, BSD_ERR_PATTERN,
-                      "csr: head %" PRId64 ", row %" PRId64 " has column %" PRId64
-                      " after %" PRId64 ", expected ascending and unique columns",
+                      "csr: head %" PRId64 ", row %" PRId64 " has column %" PRId64 " after %" PRId64
+                      ", expected ascending and unique columns",
                       head, row, column, before);
     before = column;
   }
@@ -52,8 +52,8 @@ bsd_status bsd_csr_check(const bsd_pattern_term *term, bsd_error *error) {
   for (int64_t i = 0; i < nrows; i++)
     if (term->csr_ptr[i + 1] < term->csr_ptr[i])
       return bsd_fail(error, BSD_ERR_PATTERN,
-                      "csr: csr_ptr[%" PRId64 "] is %" PRId64 ", expected at least %" PRId64,
-                      i + 1, term->csr_ptr[i + 1], term->csr_ptr[i]);
+                      "csr: csr_ptr[%" PRId64 "] is %" PRId64 ", expected at least %" PRId64, i + 1,
+                      term->csr_ptr[i + 1], term->csr_ptr[i]);
   if (term->csr_ptr[nrows] > 0 && !term->csr_columns)
     return bsd_fail(error, BSD_ERR_PATTERN,
                     "csr: csr_columns is NULL, expected %" PRId64 " columns", term->csr_ptr[nrows]);

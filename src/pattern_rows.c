@@ -93,8 +93,8 @@ static bsd_status local_column(const bsd_pattern_term *term, const bsd_block_gri
 static bsd_status global_row(const bsd_pattern_term *term, const bsd_block_grid *grid, int64_t row,
                              bsd_runs *columns, bsd_error *error) {
   int64_t visible = bsd_visible_columns(grid, row);
-  return bsd_runs_push_range(columns, 0, row < term->count ? visible : bsd_min(term->count, visible),
-                             error);
+  return bsd_runs_push_range(columns, 0,
+                             row < term->count ? visible : bsd_min(term->count, visible), error);
 }
 
 static bsd_status global_column(const bsd_pattern_term *term, const bsd_block_grid *grid,
@@ -239,7 +239,8 @@ static bsd_status csr_list(const bsd_pattern_term *term, const bsd_block_grid *g
                     term->csr_rows, grid->blocks);
   if (head >= term->csr_heads)
     return bsd_fail(error, BSD_ERR_PATTERN,
-                    "csr has %" PRId64 " heads, expected one or all (head %" PRId64 " is asked for)",
+                    "csr has %" PRId64 " heads, expected one or all (head %" PRId64
+                    " is asked for)",
                     term->csr_heads, head);
   int64_t begin = runs->count, list = head * term->csr_rows + index;
   for (int64_t e = ptr[list]; e < ptr[list + 1] && values[e] <= most; e++)
@@ -362,7 +363,8 @@ static bsd_status evaluate(const bsd_pattern_branch *branch, const bsd_block_gri
                            int64_t line, int transposed, bsd_runs *runs, bsd_error *error) {
   if (branch->nterms == 1) {
     const struct block_pattern *pattern = &block_patterns[branch->terms[0].kind];
-    return (transposed ? pattern->column : pattern->row)(&branch->terms[0], grid, line, runs, error);
+    return (transposed ? pattern->column : pattern->row)(&branch->terms[0], grid, line, runs,
+                                                         error);
   }
   union_scratch scratch = {0};
   bsd_status status = evaluate_union(branch, grid, line, transposed, &scratch, runs, error);
@@ -411,14 +413,14 @@ static int csr_heads_agree(const bsd_pattern_term *term, int64_t a, int64_t b) {
 
 static int term_heads_agree(const bsd_pattern_term *term, int64_t a, int64_t b) {
   switch (term->kind) {
-    case BSD_TERM_STRIDED:
-      return term->steps[a % term->nsteps] == term->steps[b % term->nsteps];
-    case BSD_TERM_RANDOM:
-      return 0;
-    case BSD_TERM_CSR:
-      return csr_heads_agree(term, a, b);
-    default:
-      return 1;
+  case BSD_TERM_STRIDED:
+    return term->steps[a % term->nsteps] == term->steps[b % term->nsteps];
+  case BSD_TERM_RANDOM:
+    return 0;
+  case BSD_TERM_CSR:
+    return csr_heads_agree(term, a, b);
+  default:
+    return 1;
   }
 }
 

@@ -78,13 +78,13 @@ bsd_status bsd_strided_row(const bsd_pattern_term *term, const bsd_block_grid *g
   right = neighbour_distance(right, step);
   int64_t lattice_left = here.lattice_left - left / step;
   int64_t lattice_right = here.lattice_right - right / step;
-  BSD_TRY(bsd_runs_push(
-      columns, (bsd_run){row - here.lattice_left * step, step, lattice_left}, error));
+  BSD_TRY(
+      bsd_runs_push(columns, (bsd_run){row - here.lattice_left * step, step, lattice_left}, error));
   BSD_TRY(bsd_runs_push_range(columns, row - left, left + right + 1, error));
   if (lattice_right == 0)
     return BSD_OK;
-  return bsd_runs_push(
-      columns, (bsd_run){row + (right / step + 1) * step, step, lattice_right}, error);
+  return bsd_runs_push(columns, (bsd_run){row + (right / step + 1) * step, step, lattice_right},
+                       error);
 }
 
 /* ---- columns ----------------------------------------------------------------------------- */
@@ -112,7 +112,8 @@ static lattice_rows lattice_of_constant(int64_t budget, int64_t rows_above, int6
 static lattice_rows lattice_of_causal_density(const bsd_pattern_term *term, int64_t step,
                                               int64_t column, int64_t rows_above) {
   int grows_slowly = step <= BILLION / term->density;
-  int64_t low = 0, high = rows_above; /* a = low is known to behave as 0, everything beyond high not */
+  int64_t low = 0,
+          high = rows_above; /* a = low is known to behave as 0, everything beyond high not */
   if (!grows_slowly && density_share(term->density, column + 1) > 0)
     return (lattice_rows){.above = rows_above, .from = 1, .to = 0};
   while (low < high) {

@@ -8,28 +8,28 @@
 
 const char *bsd_status_string(bsd_status status) {
   switch (status) {
-    case BSD_OK:
-      return "success";
-    case BSD_ERR_ARG:
-      return "invalid argument";
-    case BSD_ERR_PATTERN:
-      return "invalid pattern";
-    case BSD_ERR_UNSUPPORTED:
-      return "unsupported combination";
-    case BSD_ERR_MEMORY:
-      return "out of memory";
-    case BSD_ERR_STATE:
-      return "invalid state";
-    case BSD_ERR_PEER:
-      return "another rank failed";
-    case BSD_ERR_TIMEOUT:
-      return "deadline passed";
-    case BSD_ERR_MISMATCH:
-      return "ranks disagree";
-    case BSD_ERR_IO:
-      return "input or output failed";
-    case BSD_ERR_BACKEND:
-      return "backend error";
+  case BSD_OK:
+    return "success";
+  case BSD_ERR_ARG:
+    return "invalid argument";
+  case BSD_ERR_PATTERN:
+    return "invalid pattern";
+  case BSD_ERR_UNSUPPORTED:
+    return "unsupported combination";
+  case BSD_ERR_MEMORY:
+    return "out of memory";
+  case BSD_ERR_STATE:
+    return "invalid state";
+  case BSD_ERR_PEER:
+    return "another rank failed";
+  case BSD_ERR_TIMEOUT:
+    return "deadline passed";
+  case BSD_ERR_MISMATCH:
+    return "ranks disagree";
+  case BSD_ERR_IO:
+    return "input or output failed";
+  case BSD_ERR_BACKEND:
+    return "backend error";
   }
   return "unknown status";
 }
@@ -44,11 +44,7 @@ static void fail_with(bsd_error *error, bsd_status status, int column, const cha
   filled->status = status;
   filled->column = column;
   snprintf(filled->message, sizeof filled->message, "%s", message);
-  if (column > 0)
-    bsd_log(BSD_LOG_ERROR, -1, -1, "%s: column %d: %s", bsd_status_string(status), column,
-            filled->message);
-  else
-    bsd_log(BSD_LOG_ERROR, -1, -1, "%s: %s", bsd_status_string(status), filled->message);
+  bsd_log(BSD_LOG_ERROR, -1, -1, "%s: %s", bsd_status_string(status), filled->message);
 }
 
 bsd_status bsd_fail(bsd_error *error, bsd_status status, const char *format, ...) {
