@@ -1,0 +1,44 @@
+/* select.c - the one place that knows which backends this build has. */
+#include "kernels.h"
+
+#include "cpu/cpu.h"
+
+const bsd_backend_table *const *bsd_backends(void) {
+  static const bsd_backend_table *const backends[] = {&bsd_cpu_backend, NULL};
+  return backends;
+}
+
+static bsd_status try_to_open(const bsd_backend_table *table, bsd_error *error) {
+  void *device;
+  BSD_TRY(table->open(NULL, &device, NULL, 0, error));
+  table->close(device);
+  return BSD_OK;
+}
+
+/* The first backend that opens; if none does, the error of the last one. */
+static bsd_status find_any(const bsd_backend_table **table, bsd_error *error) {
+  bsd_status status = BSD_ERR_UNSUPPORTED;
+  for (const bsd_backend_table *const *each = bsd_backends(); *each; each++) {
+    status = try_to_open(*each, error);
+    if (status == BSD_OK) {
+      *table = *each;
+      return BSD_OK;
+    }
+  }
+  return status;
+}
+
+bsd_status bsd_backend_find(bsd_backend id, const bsd_backend_table **table, bsd_error *error) {
+  if (id == BSD_BACKEND_AUTO)
+    return find_any(table, error);
+  for (const bsd_backend_table *const *each = bsd_backends(); *each; each++)
+    if ((*each)->id == id) {
+      *table = *each;
+      return BSD_OK;
+    }
+  if (id == BSD_BACKEND_CUDA)
+    return bsd_fail(error, BSD_ERR_UNSUPPORTED,
+                    "backend cuda is not in this build: configure found no CUDA toolkit");
+  return bsd_fail(error, BSD_ERR_UNSUPPORTED, "backend %d is unknown, expected auto, cpu or cuda",
+                  (int)id);
+}
