@@ -5,9 +5,9 @@
  *   BSD_FLIGHT_FILE=path              where a failed exchange writes its last events (default stderr)
  *   BSD_CPU_ISA=avx512|avx2|baseline  kernels of the CPU backend (default: the best the CPU has)
  *
- * An accessor gives the default where the variable is unset, logs an override at INFO, and refuses any
- * other value with ARG and a sentence that names the variable, the value and what is accepted. The
- * environment is read at each call and never kept. */
+ * An accessor gives the default where the variable is unset, logs an override at INFO, and refuses
+ * any other value with ARG and a sentence that names the variable, the value and what is accepted.
+ * The environment is read at each call and never kept. */
 #ifndef BSD_ENV_H
 #define BSD_ENV_H
 
@@ -33,8 +33,9 @@ bsd_status bsd_env_cpu_isa(bsd_cpu_isa *isa, bsd_error *error);
 /* Calls every accessor: a context is refused if any variable holds a bad value. */
 bsd_status bsd_env_check(bsd_error *error);
 
-/* How many processes the launcher of this run says that it started (Open MPI's mpirun, a PMI launcher,
- * srun), and the variable that says so; 0 and NULL where none did. Never fails: the values are not ours. */
+/* How many processes the launcher of this run says that it started (Open MPI's mpirun, a PMI
+ * launcher, srun), and the variable that says so; 0 and NULL where none did. Never fails: the
+ * values are not ours. */
 void bsd_env_launched_processes(int64_t *processes, const char **variable);
 
 /* For the log itself: BSD_DEBUG's level, quiet where it is unset or bad. Neither fails nor logs. */

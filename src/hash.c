@@ -14,7 +14,8 @@ static XXH3_state_t *state_of(bsd_hash *hash) {
 }
 
 void bsd_hash_begin(bsd_hash *hash) {
-  /* The reset leaves bytes that the digest never reads; set, they let a hash be copied and compared. */
+  /* The reset leaves bytes that the digest never reads; set, they let a hash be copied and
+   * compared. */
   memset(hash, 0, sizeof *hash);
   XXH3_64bits_reset(state_of(hash));
 }

@@ -1,7 +1,7 @@
 /* log.h - lines on stderr for whoever debugs a run: quiet unless BSD_DEBUG asks.
  *
- * No state is kept: the level is read from the environment at each call, so a loop that may log often
- * asks bsd_log_level() once before it. */
+ * No state is kept: the level is read from the environment at each call, so a loop that may log
+ * often asks bsd_log_level() once before it. */
 #ifndef BSD_LOG_H
 #define BSD_LOG_H
 

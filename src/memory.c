@@ -1,4 +1,5 @@
-/* memory.c - host memory with checked sizes: calloc and realloc are called here and nowhere else. */
+/* memory.c - host memory with checked sizes: calloc and realloc are called here and nowhere
+ * else. */
 #include "memory.h"
 
 #include <inttypes.h>

@@ -11,7 +11,8 @@
 
 #define BILLION INT64_C(1000000000)
 
-/* The capacity that an array of `count` elements has: implied, so that the structs need no field. */
+/* The capacity that an array of `count` elements has: implied, so that the structs need no
+ * field. */
 static int64_t capacity_of(int64_t count) {
   if (count == 0)
     return 0;

@@ -1,7 +1,8 @@
 /* pattern_build.h - how a pattern grows, for those who make one: pattern.c and pattern_text.c.
  *
- * Each function appends one zeroed element (dilation 1, no window) and gives its address, which is valid
- * until the next of its kind. Whatever state a failure leaves, bsd_pattern_destroy frees it all. */
+ * Each function appends one zeroed element (dilation 1, no window) and gives its address, which is
+ * valid until the next of its kind. Whatever state a failure leaves, bsd_pattern_destroy frees it
+ * all. */
 #ifndef BSD_PATTERN_BUILD_H
 #define BSD_PATTERN_BUILD_H
 

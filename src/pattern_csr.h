@@ -7,15 +7,16 @@
 
 #include "pattern.h"
 
-/* Errors: PATTERN with the first entry that breaks the invariant above; MEMORY for sizes that do not
- * fit 64 bits. Reads csr_rows, csr_heads, csr_ptr and csr_columns. */
+/* Errors: PATTERN with the first entry that breaks the invariant above; MEMORY for sizes that do
+ * not fit 64 bits. Reads csr_rows, csr_heads, csr_ptr and csr_columns. */
 bsd_status bsd_csr_check(const bsd_pattern_term *term, bsd_error *error);
 
 /* Derives the transpose and the hash of a term that bsd_csr_check accepts. */
 bsd_status bsd_csr_finish(bsd_pattern_term *term, bsd_error *error);
 
-/* Reads rows and columns of a one-head matrix from a text file: a line of ascending columns for each
- * block row, an empty line for an empty row. Errors: IO, PATTERN (the message has the line), MEMORY. */
+/* Reads rows and columns of a one-head matrix from a text file: a line of ascending columns for
+ * each block row, an empty line for an empty row. Errors: IO, PATTERN (the message has the line),
+ * MEMORY. */
 bsd_status bsd_csr_read(bsd_pattern_term *term, const char *path, bsd_error *error);
 
 #endif

@@ -1,4 +1,5 @@
-/* pattern_parse.c - reads the pattern text; a failure names the column and what was expected there. */
+/* pattern_parse.c - reads the pattern text; a failure names the column and what was expected
+ * there. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <limits.h>

@@ -1,5 +1,5 @@
-/* pattern_rows.c - evaluates block rows and columns: one row function and one column function per block
- * pattern in a table, and their union. A new block pattern is one line of the table. */
+/* pattern_rows.c - evaluates block rows and columns: one row function and one column function per
+ * block pattern in a table, and their union. A new block pattern is one line of the table. */
 #include "pattern_rows.h"
 
 #include <inttypes.h>
@@ -173,7 +173,8 @@ static bsd_status dilated_column(const bsd_pattern_term *term, const bsd_block_g
 
 enum { FEW = 32 }; /* draws that fit the stack */
 
-/* Adds `value` to an open-addressed set of `mask` + 1 slots (0: free); false if it was in already. */
+/* Adds `value` to an open-addressed set of `mask` + 1 slots (0: free); false if it was in
+ * already. */
 static int set_add(int64_t *slots, uint64_t mask, int64_t value) {
   uint64_t slot = bsd_mix((uint64_t)value) & mask;
   for (; slots[slot] != 0; slot = (slot + 1) & mask)
@@ -227,7 +228,8 @@ static bsd_status random_row(const bsd_pattern_term *term, const bsd_block_grid 
 
 /* ---- csr --------------------------------------------------------------------------------- */
 
-/* Appends the entries of list `index` of the head's matrix that are at least `least` and at most `most`. */
+/* Appends the entries of list `index` of the head's matrix that are at least `least` and at most
+ * `most`. */
 static bsd_status csr_list(const bsd_pattern_term *term, const bsd_block_grid *grid,
                            const int64_t *ptr, const int64_t *values, int64_t index, int64_t least,
                            int64_t most, bsd_runs *runs, bsd_error *error) {

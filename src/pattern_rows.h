@@ -7,8 +7,8 @@
 /* Appends the `count` (0: nothing) consecutive values from `first`. */
 bsd_status bsd_runs_push_range(bsd_runs *runs, int64_t first, int64_t count, bsd_error *error);
 
-/* Appends one value, larger than all before; joins it to the last run where it continues that, but never
- * to the first `begin` runs, which are another's. */
+/* Appends one value, larger than all before; joins it to the last run where it continues that, but
+ * never to the first `begin` runs, which are another's. */
 bsd_status bsd_runs_push_value(bsd_runs *runs, int64_t begin, int64_t value, bsd_error *error);
 
 /* Columns with row <= column dropped beyond the diagonal if causal: their number in `row`. */

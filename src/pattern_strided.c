@@ -1,8 +1,9 @@
 /* pattern_strided.c - strided(R, budget): rows and columns in closed form.
  *
- * Row I with step d takes its first k(I) candidates. Those on the lattice come first: I, I-d, I+d, I-2d,
- * I+2d, ... (a side that has run out is skipped), then the neighbours off the lattice, again nearest and
- * left first. So a row is a stretch of the lattice, or the whole lattice and a stretch of neighbours. */
+ * Row I with step d takes its first k(I) candidates. Those on the lattice come first: I, I-d, I+d,
+ * I-2d, I+2d, ... (a side that has run out is skipped), then the neighbours off the lattice, again
+ * nearest and left first. So a row is a stretch of the lattice, or the whole lattice and a stretch
+ * of neighbours. */
 #include "pattern_strided.h"
 
 #include "memory.h"
@@ -60,7 +61,8 @@ static void share_sides(int64_t taken, int64_t left, int64_t right, int64_t *tak
   *taken_right = taken - *taken_left;
 }
 
-/* Distance of the u-th neighbour off the lattice, the u-th positive integer that d does not divide. */
+/* Distance of the u-th neighbour off the lattice, the u-th positive integer that d does not
+ * divide. */
 static int64_t neighbour_distance(int64_t u, int64_t step) {
   return u == 0 ? 0 : u + (u - 1) / (step - 1);
 }
@@ -89,14 +91,16 @@ bsd_status bsd_strided_row(const bsd_pattern_term *term, const bsd_block_grid *g
 
 /* ---- columns ----------------------------------------------------------------------------- */
 
-/* The rows J + a*d that hold column J on their lattice: -below <= a <= above, and from <= a <= to. */
+/* The rows J + a*d that hold column J on their lattice: -below <= a <= above, and from <= a <=
+ * to. */
 typedef struct lattice_rows {
   int64_t below, above;
   int64_t from, to;
 } lattice_rows;
 
-/* Row J + a*d (a >= 1) has J as candidate number a + min(a-1, those to its right) and row J - a*d as
- * number a + min(a, those to its left), which with A (B) such rows are min(2a-1, A) and min(2a, B). */
+/* Row J + a*d (a >= 1) has J as candidate number a + min(a-1, those to its right) and row J - a*d
+ * as number a + min(a, those to its left), which with A (B) such rows are min(2a-1, A) and min(2a,
+ * B). */
 static lattice_rows lattice_of_constant(int64_t budget, int64_t rows_above, int64_t rows_below) {
   return (lattice_rows){
       .above = budget > rows_above ? rows_above : budget / 2,
@@ -106,9 +110,9 @@ static lattice_rows lattice_of_constant(int64_t budget, int64_t rows_above, int6
   };
 }
 
-/* Causal with a density p: row J + a*d has J as number a and takes k(J + a*d) candidates, of which the
- * unrounded share grows by p*d per a. If that is at most 1, a overtakes k once; if it is more, k stays
- * ahead of a from some a on. (The diagonal is there whatever the share is.) */
+/* Causal with a density p: row J + a*d has J as number a and takes k(J + a*d) candidates, of which
+ * the unrounded share grows by p*d per a. If that is at most 1, a overtakes k once; if it is more,
+ * k stays ahead of a from some a on. (The diagonal is there whatever the share is.) */
 static lattice_rows lattice_of_causal_density(const bsd_pattern_term *term, int64_t step,
                                               int64_t column, int64_t rows_above) {
   int grows_slowly = step <= BILLION / term->density;
@@ -188,7 +192,8 @@ bsd_status bsd_strided_column(const bsd_pattern_term *term, const bsd_block_grid
     BSD_TRY(push_lattice(rows, column, step, -lattice.below, lattice.above, error));
     return push_lattice(rows, column, step, lattice.from, lattice.to, error);
   }
-  /* Beyond the distance of the largest fill there is the lattice alone; within it each row is asked. */
+  /* Beyond the distance of the largest fill there is the lattice alone; within it each row is
+   * asked. */
   int64_t reach = neighbour_distance(bsd_min(fill, grid->blocks), step);
   int64_t low = bsd_max(first_row, column - reach);
   int64_t high = bsd_min(grid->blocks - 1, column + reach);
