@@ -1,0 +1,86 @@
+/* share.h - one rank's share of a task under a layout: its rows and columns, and what crosses shards.
+ *
+ * For each (branch, class of heads) the rank's own tiles with, for each, the active key blocks (side ROWS:
+ * forward and dq) and the active query blocks (side COLUMNS: dk, dv). For each peer the sets of tokens to
+ * receive and to send. Made without communication: the transpose is evaluated here, in closed form where
+ * the pattern has one. Cost and memory O(the rank's active blocks) or less, save for random patterns,
+ * whose columns are found by evaluating all rows of the segments that the rank has keys in. */
+#ifndef BSD_SHARE_H
+#define BSD_SHARE_H
+
+#include "bitset.h"
+#include "layout.h"
+#include "lists.h"
+#include "task.h"
+
+enum { BSD_ROWS = 0, BSD_COLUMNS = 1 };
+
+typedef struct bsd_own_tile {
+  int64_t segment; /* index into the list's segments */
+  int64_t block;   /* block number in the segment */
+} bsd_own_tile;
+
+/* One direction of a list. `needed` numbers the other side's blocks: a segment's block J is key
+ * block_base + J, tiles are the needed keys in order. */
+typedef struct bsd_side {
+  bsd_runs runs;      /* active blocks of each own tile as runs of keys */
+  int64_t *run_ptr;   /* [own + 1] */
+  bsd_bitset needed;
+  bsd_entry *entries; /* the same as runs of tile numbers */
+  int64_t nentries, entry_capacity;
+  int64_t *entry_ptr; /* [own + 1] */
+  bsd_tile *tiles;    /* [needed.members] */
+  bsd_fragment *fragments;
+  int64_t nfragments, fragment_capacity;
+} bsd_side;
+
+typedef struct bsd_share_list {
+  int branch;
+  int32_t head_class;
+  bsd_segment *segments;
+  int64_t *block_base; /* key of each segment's block 0 */
+  int64_t nsegments, segment_capacity, base_capacity;
+  bsd_own_tile *own;
+  bsd_tile *own_tiles; /* their fragments (source 0) in own_fragments */
+  int64_t nown, own_capacity, tile_capacity;
+  bsd_fragment *own_fragments;
+  int64_t nown_fragments, own_fragment_capacity;
+  bsd_side side[2];
+} bsd_share_list;
+
+/* A rank with which tokens are exchanged. Received sets hold positions, sent sets local indices; both are
+ * in ascending order of position, so that the two ends agree on the order of a message. */
+typedef struct bsd_peer {
+  int rank;
+  bsd_bitset *kv_receive, *kv_send; /* [kv_classes] */
+  bsd_bitset *q_receive, *q_send;   /* [head_classes] */
+} bsd_peer;
+
+typedef struct bsd_share {
+  const bsd_task *task;
+  const bsd_layout *layout;
+  int rank;
+  bsd_share_list *lists; /* by branch, then head class; only served ones */
+  int64_t nlists;
+  bsd_peer *peers;       /* by ring step: rank - s receives first; fragment source = index + 1 */
+  int64_t npeers, peer_capacity;
+  int64_t pairs;         /* of this rank's queries, all heads, one batch entry */
+  int64_t active_blocks; /* of rows whose first query is here, all heads */
+  int64_t bytes;         /* memory that this structure holds */
+} bsd_share;
+
+bsd_status bsd_share_create(const bsd_task *task, const bsd_layout *layout, int rank,
+                            bsd_share **share, bsd_error *error);
+void bsd_share_destroy(bsd_share *share);
+
+/* Tokens of all heads of the task in per-class sets, one batch entry. */
+int64_t bsd_share_kv_tokens(const bsd_share *share, const bsd_bitset *per_kv_class);
+int64_t bsd_share_q_tokens(const bsd_share *share, const bsd_bitset *per_head_class);
+
+/* States the invariants: tiles ascending, entries inside them, fragments cover what they must. */
+int bsd_share_is_valid(const bsd_share *share);
+
+/* share_exchange.c: peers' sets, fragments and entries, for a share whose lists have their runs. */
+bsd_status bsd_share_connect(bsd_share *share, bsd_error *error);
+
+#endif
