@@ -256,6 +256,8 @@ static bsd_status complete_part(bsd_comm *comm, const bsd_mpi_part *part, int co
   else
     message->chunks_pending--;
   BSD_TRY(judge_part(comm, part, code, status, error));
+  if (!part->is_header && !message->is_send)
+    comm->payload_received += part->bytes;
   if (part->is_header && !message->is_send)
     BSD_TRY(bsd_wire_check(&message->header, &expected, comm->rank, error));
   if (!bsd_mpi_message_is_complete(message))
