@@ -20,6 +20,7 @@ struct bsd_comm {
   int rank, size;
   int failed;     /* set by abort: every later call is refused with STATE */
   double timeout; /* seconds, the deadline of an exchange, set by the context */
+  int64_t payload_received; /* bytes of all exchanges so far, counted as they arrive */
 };
 
 /* What an exchange is, for headers, error messages and the flight recorder. */
