@@ -1,0 +1,141 @@
+/* bench_dense_cblas.c - dense attention with materialised scores through CBLAS's sgemm.
+ *
+ * The scores of all heads are held at once, as an eager framework holds them: 4 n^2 bytes a head, and
+ * as much again for their gradient. The products are CBLAS's own; softmax is a vector loop here. */
+#include "bench/bench_dense.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+/* The row loops are compiled for each vector width that the processor may have. */
+#if defined __x86_64__ && defined __GNUC__ && !defined __clang__
+#define BENCH_VECTOR_CLONES                                                                        \
+  __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#else
+#define BENCH_VECTOR_CLONES
+#endif
+
+/* Of OpenBLAS; other libraries keep to their own number of threads. */
+extern void openblas_set_num_threads(int threads) __attribute__((weak));
+extern char *openblas_get_config(void) __attribute__((weak));
+
+int bench_dense_available(void) {
+  return 1;
+}
+
+const char *bench_dense_library(void) {
+  return openblas_get_config != NULL ? openblas_get_config() : "CBLAS";
+}
+
+/* As many BLAS threads as OpenMP threads, so that both sides of the comparison have the same. */
+static void set_threads(void) {
+#ifdef _OPENMP
+  if (openblas_set_num_threads != NULL)
+    openblas_set_num_threads(omp_get_max_threads());
+#endif
+}
+
+/* ---- rows -------------------------------------------------------------------------------- */
+
+/* e^x for x <= 0 as 2^k times a polynomial of the fraction (|error| < 2e-7 relative). */
+static inline float exp_negative(float x) {
+  float t = x * 1.44269504f;
+  t = t < -126 ? -126 : t;
+  float whole = (t + 12582912.f) - 12582912.f; /* rounds: 1.5 * 2^23 has no fraction bits */
+  float f = t - whole;
+  float y = 1.54035304e-4f;
+  y = y * f + 1.33335581e-3f;
+  y = y * f + 9.61812911e-3f;
+  y = y * f + 5.55041087e-2f;
+  y = y * f + 2.40226507e-1f;
+  y = y * f + 6.93147181e-1f;
+  y = y * f + 1;
+  int32_t bits = ((int32_t)whole + 127) * (1 << 23);
+  float power;
+  memcpy(&power, &bits, sizeof power);
+  return y * power;
+}
+
+/* Softmax of the first `visible` of n scores in place; the others become 0. */
+BENCH_VECTOR_CLONES
+static void softmax_row(float *row, int64_t visible, int64_t n) {
+  float largest = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : largest)
+  for (int64_t j = 0; j < visible; j++)
+    largest = row[j] > largest ? row[j] : largest;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < visible; j++) {
+    row[j] = exp_negative(row[j] - largest);
+    sum += row[j];
+  }
+  float factor = 1 / sum;
+#pragma omp simd
+  for (int64_t j = 0; j < visible; j++)
+    row[j] *= factor;
+  memset(row + visible, 0, (size_t)(n - visible) * sizeof *row);
+}
+
+/* dscores = P (dP - delta) in place of dP, with delta = sum_j P dP of the row. */
+BENCH_VECTOR_CLONES
+static void gradient_row(const float *probability, float *gradient, int64_t n) {
+  float delta = 0;
+#pragma omp simd reduction(+ : delta)
+  for (int64_t j = 0; j < n; j++)
+    delta += probability[j] * gradient[j];
+#pragma omp simd
+  for (int64_t j = 0; j < n; j++)
+    gradient[j] = probability[j] * (gradient[j] - delta);
+}
+
+/* ---- one head ---------------------------------------------------------------------------- */
+
+/* c [rows][cols] = alpha op(a) op(b) + beta c, all row major and packed. */
+static void product(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t rows, int64_t cols,
+                    int64_t inner, float alpha, const float *a, const float *b, float beta,
+                    float *c) {
+  cblas_sgemm(CblasRowMajor, ta, tb, (int)rows, (int)cols, (int)inner, alpha, a,
+              (int)(ta == CblasNoTrans ? inner : rows), b, (int)(tb == CblasNoTrans ? cols : inner),
+              beta, c, (int)cols);
+}
+
+static void forward_head(const bench_dense_call *x, int64_t group, int64_t head) {
+  int64_t n = x->n, kv = group * n * x->dim, mine = (group * x->heads + head) * n * x->dim;
+  float *scores = x->scores + (group * x->heads + head) * n * n;
+  product(CblasNoTrans, CblasTrans, n, n, x->dim, x->scale, x->q + mine, x->k + kv, 0, scores);
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < n; i++)
+    softmax_row(scores + i * n, x->causal ? i + 1 : n, n);
+  product(CblasNoTrans, CblasNoTrans, n, x->dim, n, 1, scores, x->v + kv, 0, x->o + mine);
+}
+
+static void backward_head(const bench_dense_call *x, int64_t group, int64_t head) {
+  int64_t n = x->n, kv = group * n * x->dim, mine = (group * x->heads + head) * n * x->dim;
+  const float *scores = x->scores + (group * x->heads + head) * n * n;
+  float *dscores = x->dscores + (group * x->heads + head) * n * n;
+  float beta = head > 0; /* heads of a group add up in dk and dv */
+  product(CblasTrans, CblasNoTrans, n, x->dim, n, 1, scores, x->d_o + mine, beta, x->dv + kv);
+  product(CblasNoTrans, CblasTrans, n, n, x->dim, 1, x->d_o + mine, x->v + kv, 0, dscores);
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < n; i++)
+    gradient_row(scores + i * n, dscores + i * n, n);
+  product(CblasNoTrans, CblasNoTrans, n, x->dim, n, x->scale, dscores, x->k + kv, 0, x->dq + mine);
+  product(CblasTrans, CblasNoTrans, n, x->dim, n, x->scale, dscores, x->q + mine, beta, x->dk + kv);
+}
+
+void bench_dense_forward(const bench_dense_call *call) {
+  set_threads();
+  for (int64_t group = 0; group < call->groups; group++)
+    for (int64_t head = 0; head < call->heads; head++)
+      forward_head(call, group, head);
+}
+
+void bench_dense_backward(const bench_dense_call *call) {
+  set_threads();
+  for (int64_t group = 0; group < call->groups; group++)
+    for (int64_t head = 0; head < call->heads; head++)
+      backward_head(call, group, head);
+}

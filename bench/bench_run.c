@@ -1,0 +1,153 @@
+/* bench_run.c - one configuration on the session's ranks: plan, tensors, times, check, hash, baseline. */
+#include "bench/bench_run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/bench_baseline.h"
+#include "bench/bench_check.h"
+#include "bench/bench_dense.h"
+#include "bench/bench_hash.h"
+#include "bench/bench_memory.h"
+#include "bench/bench_tensors.h"
+#include "bench/bench_time.h"
+
+static void copy_name(char *to, size_t size, const char *name) {
+  snprintf(to, size, "%s", name != NULL ? name : "");
+}
+
+int bench_describe(const bench_session *session, const bench_case *item, const bsd_problem *problem,
+                   const bsd_plan_statistics *stats, bench_result *r, cli_error *error) {
+  const char *backward = stats->kernel_backward;
+  bench_result_clear(r);
+  r->n = problem->length;
+  r->batch = problem->batch;
+  r->heads = problem->heads;
+  r->kv_heads = problem->kv_heads;
+  r->dim = problem->head_dim;
+  r->block = problem->block;
+  r->dtype = problem->dtype;
+  r->causal = problem->causal;
+  r->ranks = stats->nranks;
+  r->stages = stats->stages;
+  r->density = stats->density;
+  r->active_blocks = stats->active_blocks;
+  r->active_pairs = stats->active_pairs;
+  r->imbalance = stats->imbalance;
+  copy_name(r->backend, sizeof r->backend, stats->backend);
+  copy_name(r->kernel, sizeof r->kernel,
+            session->options->pass == BENCH_BACKWARD && backward != NULL ? backward
+                                                                         : stats->kernel);
+  copy_name(r->transport, sizeof r->transport, stats->transport);
+  copy_name(r->layout, sizeof r->layout, stats->layout);
+  r->pattern = strdup(item->text);
+  return r->pattern != NULL ? CLI_GOOD : cli_fail(error, CLI_FAILED, "no memory for a result");
+}
+
+static void take_traffic(int asked, const bsd_comm_stats *plan, bench_traffic *traffic) {
+  if (!asked)
+    return;
+  traffic->bytes_lower_bound = plan->bytes_lower_bound;
+  traffic->bytes_allgather = plan->bytes_allgather;
+}
+
+/* The worst rank's memory and plan time. `grown` is the growth of the resident peak, -1 if unknown. */
+static int take_worst(const bench_session *session, const bsd_plan_statistics *stats,
+                      int64_t tensors, int64_t grown, bench_result *r, cli_error *error) {
+  int64_t counted = tensors + stats->workspace_bytes + stats->plan_bytes;
+  double worst[] = {(double)tensors, (double)stats->workspace_bytes, (double)stats->plan_bytes,
+                    (double)(grown >= 0 ? grown : counted), stats->plan_ms};
+  int code = cli_max(session->world, worst, 5, error);
+  r->memory_tensors = (int64_t)worst[0];
+  r->memory_workspace = (int64_t)worst[1];
+  r->memory_plan = (int64_t)worst[2];
+  r->memory_peak = (int64_t)worst[3];
+  r->plan_ms = worst[4];
+  return code;
+}
+
+/* ---- the runs on one plan ---------------------------------------------------------------- */
+
+static int time_passes(const bench_session *session, bsd_plan *plan, bench_tensors *tensors,
+                       const bsd_plan_statistics *stats, bench_result *r, cli_error *error) {
+  int pass = session->options->pass, code;
+  take_traffic(pass & BENCH_FORWARD, &stats->forward, &r->traffic_forward);
+  take_traffic(pass & BENCH_BACKWARD, &stats->backward, &r->traffic_backward);
+  if (pass & BENCH_FORWARD)
+    code = bench_time(session, plan, tensors, 1, stats->flops_forward, &r->forward,
+                      &r->traffic_forward, error);
+  else
+    code = cli_agree(session->world, bench_forward(session, plan, tensors, error), error);
+  if (code == CLI_GOOD && (pass & BENCH_BACKWARD))
+    code = bench_time(session, plan, tensors, 0, stats->flops_backward, &r->backward,
+                      &r->traffic_backward, error);
+  return code;
+}
+
+static int run_plan(const bench_session *session, const bench_case *item,
+                    const bsd_problem *problem, bsd_plan *plan, int64_t resident, bench_result *r,
+                    cli_error *error) {
+  const bench_options *o = session->options;
+  int backward = (o->pass & BENCH_BACKWARD) != 0;
+  bsd_plan_statistics stats = {.struct_size = sizeof stats};
+  bench_tensors tensors = {0};
+  bsd_status status = bsd_plan_stats(plan, &stats);
+  int code = status == BSD_OK ? CLI_GOOD : cli_fail_status(error, status, NULL);
+  if (code == CLI_GOOD)
+    code = bench_describe(session, item, problem, &stats, r, error);
+  if (code == CLI_GOOD)
+    code = bench_tensors_create(plan, problem, o->seed, backward, &tensors, error);
+  code = cli_agree(session->world, code, error);
+  if (code == CLI_GOOD)
+    code = time_passes(session, plan, &tensors, &stats, r, error);
+  if (code == CLI_GOOD) {
+    int64_t grown = resident >= 0 ? bench_memory_peak() - resident : -1;
+    code = take_worst(session, &stats, tensors.bytes, grown, r, error);
+  }
+  if (code == CLI_GOOD && o->check)
+    code = bench_check_run(session, item, plan, problem, &tensors, &stats, &r->check, error);
+  if (code == CLI_GOOD && o->hash) {
+    code = bench_hash(session, plan, problem, &tensors, backward, &r->hash, error);
+    r->has_hash = 1;
+  }
+  bench_tensors_free(&tensors);
+  return code;
+}
+
+/* ---- the baseline ------------------------------------------------------------------------ */
+
+static int take_baseline(const bench_session *session, int64_t n, int64_t batch,
+                         bench_baseline_memo *memo, bench_baseline *baseline, cli_error *error) {
+  bench_dense wanted = session->options->baseline;
+  if (wanted == BENCH_DENSE_NONE || !bench_dense_available())
+    return CLI_GOOD;
+  if (memo->n != n || memo->batch != batch) {
+    int code = bench_baseline_run(session, n, batch, &memo->value, error);
+    if (code != CLI_GOOD)
+      return code;
+    memo->n = n;
+    memo->batch = batch;
+  }
+  *baseline = memo->value;
+  return CLI_GOOD;
+}
+
+int bench_run(const bench_session *session, const bench_case *item, int64_t n,
+              bench_baseline_memo *memo, bench_result *result, cli_error *error) {
+  bsd_problem problem = bench_problem(session->options, item, n, session->dtype);
+  bsd_plan *plan = NULL;
+  int64_t resident = bench_memory_restart_peak();
+  bench_progress_show(session->progress, "plan", 0, 1);
+  bsd_status status = bsd_plan_create(session->context, item->pattern, &problem, &plan);
+  int code = CLI_GOOD;
+  if (status != BSD_OK)
+    code = cli_library_failed(session->world, session->context, status, error);
+  code = cli_agree(session->world, code, error);
+  if (code == CLI_GOOD)
+    code = run_plan(session, item, &problem, plan, resident, result, error);
+  bsd_plan_destroy(plan);
+  if (code == CLI_GOOD)
+    code = take_baseline(session, n, item->batch, memo, &result->baseline, error);
+  return code;
+}

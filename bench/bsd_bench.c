@@ -1,0 +1,156 @@
+/* bsd_bench.c - the benchmark and the scaling study: options, header, a line per configuration, footer.
+ *
+ * Everything that can be judged is judged before anything runs. Rank 0 alone prints. */
+#include <stdio.h>
+#include <string.h>
+
+#include "bench/bench_cases.h"
+#include "bench/bench_lists.h"
+#include "bench/bench_report.h"
+#include "bench/bench_run.h"
+#include "bench/bench_scaling.h"
+#include "bench/bench_simulate.h"
+
+/* --graph and the type that follows from the backend. */
+static int settle_backend(bench_session *session, cli_error *error) {
+  const bench_options *o = session->options;
+  const char *backend = bsd_context_backend(session->context);
+  if (o->graph && strcmp(backend, "cuda") != 0)
+    return cli_fail(error, CLI_UNUSABLE,
+                    "--graph replays a CUDA graph, but the backend is %s, which has none", backend);
+  if (o->graph)
+    return cli_fail(error, CLI_UNUSABLE, "--graph is not in this version (%s) of bsd_bench",
+                    bsd_version());
+  session->dtype = o->dtype >= 0                  ? (bsd_dtype)o->dtype
+                   : strcmp(backend, "cuda") == 0 ? BSD_BF16
+                                                  : BSD_F32;
+  return CLI_GOOD;
+}
+
+/* ---- --dump-lists ------------------------------------------------------------------------ */
+
+static int judge_dump(const bench_options *options, const bench_cases *cases, cli_error *error) {
+  if (options->dump_file == NULL || cases->count == 1)
+    return CLI_GOOD;
+  return cli_fail(error, CLI_UNUSABLE,
+                  "--dump-lists needs one configuration, but the lengths and patterns make %lld",
+                  (long long)cases->count);
+}
+
+static int dump_lists(const bench_session *session, const bench_case *item, cli_error *error) {
+  bench_output output = {0};
+  if (session->options->dump_file == NULL || session->world->rank != 0)
+    return CLI_GOOD;
+  bsd_problem problem = bench_problem(session->options, item, item->n, session->dtype);
+  int code = bench_output_open(session->options->dump_file, &output, error);
+  if (code == CLI_GOOD)
+    code = bench_lists_write(item->pattern, &problem, output.file, error);
+  if (code == CLI_GOOD)
+    code = bench_output_commit(&output, error);
+  bench_output_discard(&output);
+  return code;
+}
+
+/* ---- configurations ---------------------------------------------------------------------- */
+
+static int run_one(const bench_session *session, const bench_case *item, int nranks,
+                   bench_baseline_memo *memo, bench_report *report, cli_error *error) {
+  bench_result result;
+  bench_result_clear(&result);
+  int code = nranks > 0 ? bench_simulate(session, item, nranks, &result, error)
+                        : bench_run(session, item, item->n, memo, &result, error);
+  bench_progress_clear(session->progress);
+  if (code == CLI_GOOD)
+    code = bench_report_add(report, &result, error);
+  bench_result_free(&result);
+  return cli_agree(session->world, code, error);
+}
+
+static int run_case(const bench_session *session, const bench_case *item, bench_baseline_memo *memo,
+                    bench_report *report, cli_error *error) {
+  const bench_options *o = session->options;
+  int code = CLI_GOOD;
+  if (o->scaling != BENCH_SCALING_NONE)
+    return bench_scaling_run(session, item, report, error);
+  if (o->simulate.count == 0)
+    return run_one(session, item, 0, memo, report, error);
+  for (int64_t p = 0; p < o->simulate.count && code == CLI_GOOD; p++)
+    code = run_one(session, item, (int)o->simulate.values[p], memo, report, error);
+  return code;
+}
+
+static int run_all(bench_session *session, const bench_cases *cases, int argc, char **argv,
+                   cli_error *error) {
+  bench_environment environment;
+  bench_report report = {0};
+  bench_baseline_memo memo = {0};
+  int code = bench_environment_create(session, &environment, error);
+  if (code == CLI_GOOD)
+    code = bench_report_begin(session, argc, argv, &environment, &report, error);
+  code = cli_agree(session->world, code, error);
+  if (code == CLI_GOOD)
+    code = cli_agree(session->world, dump_lists(session, &cases->items[0], error), error);
+  for (int64_t i = 0; i < cases->count && code == CLI_GOOD; i++) {
+    session->progress->item = i;
+    code = run_case(session, &cases->items[i], &memo, &report, error);
+  }
+  bench_progress_clear(session->progress);
+  code = bench_report_end(&report, code, error);
+  bench_environment_free(&environment);
+  return cli_agree(session->world, code, error);
+}
+
+/* ---- the program ------------------------------------------------------------------------- */
+
+static int with_cases(cli_world *world, const bench_options *options, const bench_cases *cases,
+                      int argc, char **argv, cli_error *error) {
+  bench_progress progress = bench_progress_create(world->rank, cases->count);
+  bench_session session = {.options = options, .world = world, .progress = &progress};
+  world->deadline = options->common.timeout;
+  int code = cli_context_create(&options->common, world, &session.context, error);
+  if (code != CLI_GOOD)
+    return code;
+  code = cli_agree(world, settle_backend(&session, error), error);
+  if (code == CLI_GOOD)
+    code = run_all(&session, cases, argc, argv, error);
+  cli_context_destroy(world, session.context);
+  return code;
+}
+
+static int with_options(cli_world *world, const bench_options *options, int argc, char **argv,
+                        cli_error *error) {
+  bench_cases cases = {0};
+  int code = bench_cases_create(options, world->size, &cases, error);
+  if (code == CLI_GOOD)
+    code = judge_dump(options, &cases, error);
+  code = cli_agree(world, code, error);
+  if (code == CLI_GOOD)
+    code = with_cases(world, options, &cases, argc, argv, error);
+  bench_cases_free(&cases);
+  return code;
+}
+
+static void print_text(const cli_world *world, const bench_options *options) {
+  if (world->rank != 0)
+    return;
+  if (options->help)
+    printf("%s%s", bench_options_help, cli_common_help);
+  else
+    printf("bsd_bench %s\n", bsd_version());
+}
+
+int main(int argc, char **argv) {
+  cli_world world;
+  cli_error error = {""};
+  bench_options options = {0};
+  int code = cli_start(&argc, &argv, "bsd_bench", &world, &error);
+  if (code != CLI_GOOD)
+    return cli_finish(&world, code, &error);
+  code = cli_agree(&world, bench_options_read(&options, argc, argv, &error), &error);
+  if (code == CLI_GOOD && (options.help || options.version))
+    print_text(&world, &options);
+  else if (code == CLI_GOOD)
+    code = with_options(&world, &options, argc, argv, &error);
+  bench_options_free(&options);
+  return cli_finish(&world, code, &error);
+}
