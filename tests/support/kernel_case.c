@@ -132,8 +132,8 @@ static double dot(const float *a, const float *b, int64_t dim) {
 
 typedef struct one_query {
   int64_t batch, head, kv_head, token;
-  int64_t row;  /* of q */
-  int64_t stat; /* of lse */
+  int64_t row;    /* of q */
+  int64_t stat;   /* of lse */
   double *weight; /* [total] multiplicity, then P */
 } one_query;
 
@@ -188,7 +188,9 @@ static void reference_backward(kernel_case *c, const one_query *q) {
     }
     squares += p * p;
     c->dk_floor[key] = hypot(c->dk_floor[key], floor * p);
+    c->dv_floor[key] = hypot(c->dv_floor[key], p);
   }
+  c->o_floor[q->row] = sqrt(squares);
   c->dq_floor[q->row] = floor * sqrt(squares);
 }
 
@@ -209,6 +211,8 @@ static void compute_reference(kernel_case *c) {
   c->dv = room(keys * dim, sizeof *c->dv);
   c->lse = room(queries, sizeof *c->lse);
   c->delta = room(queries, sizeof *c->delta);
+  c->o_floor = room(queries, sizeof *c->o_floor);
+  c->dv_floor = room(keys, sizeof *c->dv_floor);
   c->dq_floor = room(queries, sizeof *c->dq_floor);
   c->dk_floor = room(keys, sizeof *c->dk_floor);
   for (int64_t row = 0; row < queries; row++) {
@@ -225,6 +229,7 @@ static void compute_reference(kernel_case *c) {
     if (c->lse[q.stat] == -INFINITY) {
       spoil(c->q + row * dim, dim);
       spoil(c->d_o + row * dim, dim);
+      c->delta[q.stat] = NAN;
     } else {
       reference_backward(c, &q);
     }
@@ -252,9 +257,9 @@ kernel_case *kernel_case_make(const case_options *options) {
 }
 
 void kernel_case_free(kernel_case *c) {
-  void *const arrays[] = {c->source, c->index, c->q,  c->k,   c->v,     c->d_o,      c->dlse,
-                          c->o,      c->dq,    c->dk, c->dv,  c->lse,   c->delta,    c->dq_floor,
-                          c->dk_floor};
+  void *const arrays[] = {c->source, c->index, c->q,     c->k,        c->v,
+                          c->d_o,    c->dlse,  c->o,     c->dq,       c->dk,
+                          c->dv,     c->lse,   c->delta, c->dq_floor, c->dk_floor};
   case_free_lists(c);
   for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
     free(arrays[i]);

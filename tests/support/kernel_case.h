@@ -17,10 +17,10 @@ typedef struct case_options {
   uint64_t seed;
   bsd_dtype dtype;
   int64_t dim, block;
-  int64_t tokens;   /* of all segments, about */
-  int sources;      /* 1: all tokens local */
-  int npasses;      /* 2: with accumulators */
-  double density;   /* of the block bitmaps */
+  int64_t tokens; /* of all segments, about */
+  int sources;    /* 1: all tokens local */
+  int npasses;    /* 2: with accumulators */
+  double density; /* of the block bitmaps */
 } case_options;
 
 /* The rule of one list, and the list in both directions. */
@@ -48,7 +48,8 @@ typedef struct kernel_case {
 
   float *q, *k, *v, *d_o, *dlse;          /* [B][total][heads][D], dlse [B][H][total] */
   double *o, *dq, *dk, *dv, *lse, *delta; /* the reference, alike; delta holds delta - dlse */
-  double *dq_floor, *dk_floor;            /* per row, for compare_tensor */
+  double *o_floor, *dv_floor;             /* per row: what o and dv are without cancellation */
+  double *dq_floor, *dk_floor;            /* and dq and dk */
 } kernel_case;
 
 /* An allocation that fails ends the program. */

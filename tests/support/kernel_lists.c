@@ -34,11 +34,8 @@ static int32_t add_fragments(const kernel_case *c, int64_t token, int64_t tokens
       last->count++;
       continue;
     }
-    fragments[count++] = (bsd_fragment){.first = c->index[token + s],
-                                        .step = 1,
-                                        .source = source,
-                                        .slot = (int16_t)s,
-                                        .count = 1};
+    fragments[count++] = (bsd_fragment){
+        .first = c->index[token + s], .step = 1, .source = source, .slot = (int16_t)s, .count = 1};
   }
   return count;
 }
