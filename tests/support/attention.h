@@ -60,6 +60,10 @@ int attention_matches(const attention_case *c, const oracle_problem *described,
                       const attention_inputs *inputs, const attention_result *result, char *why,
                       size_t size);
 
+/* A problem of one batch entry with a pattern from text. Ends the program if that cannot be read. */
+oracle_problem attention_shape(const char *text, int64_t n, int64_t heads, int64_t kv_heads,
+                               int64_t dim, int64_t block, int causal);
+
 /* A tensor of the type as floats. */
 float *attention_floats(const void *tensor, int64_t count, bsd_dtype dtype);
 

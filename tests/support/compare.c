@@ -5,12 +5,15 @@
 
 #include "support/tensors.h"
 
-static double tensor_factor(compare_bounds bounds) {
+enum { FEW_ELEMENTS = 64 };
+
+static double tensor_factor(compare_bounds bounds, int64_t elements) {
+  double slack = elements < FEW_ELEMENTS ? 2 : 1;
   if (bounds.dtype == BSD_F32)
     return bounds.kind == COMPARE_GRADIENT || bounds.keys > 32768 ? 2e-6 : 1e-6;
   if (bounds.kind == COMPARE_GRADIENT)
-    return 2.5;
-  return bounds.rounded_probabilities ? 1.5 : 1.1;
+    return slack * 2.5;
+  return slack * (bounds.rounded_probabilities ? 1.5 : 1.1);
 }
 
 static double element_factor(compare_bounds bounds) {
@@ -63,7 +66,7 @@ compare_report compare_tensor(compare_bounds bounds, const float *x, const doubl
   double size = sqrt(fmax(sizes, least));
   report.error = ratio(sqrt(errors), size);
   double allowed = bounds.dtype == BSD_F32 ? size : fmax(sqrt(rounding), 0.4 * unit * sqrt(least));
-  report.tensor_ratio = ratio(sqrt(errors), tensor_factor(bounds) * allowed);
+  report.tensor_ratio = ratio(sqrt(errors), tensor_factor(bounds, rows * dim) * allowed);
   report.pass = report.tensor_ratio <= 1 && report.element_ratio <= 1;
   return report;
 }

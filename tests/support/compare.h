@@ -3,6 +3,7 @@
  *  - Tensor: ||x - ref|| / ||ref||. f32: o 1e-6 (2e-6 beyond 32K keys per query), gradients 2e-6.
  *    16-bit, relative to the error of the reference rounded to the type: o 1.1 where probabilities
  *    stay fp32, 1.5 where they are rounded; gradients 2.5.
+ *    In tensors of fewer than 64 elements twice that: the rounding error is a matter of chance there.
  *  - Element: |x - ref| <= c u (|ref| + rms of its row of ref), c = 128 for f32, 8 for 16-bit o, 32 for
  *    16-bit gradients. An f16 result may also be off by one step of f16's subnormals.
  *  - dq and dk may cancel: neither a row's rms nor ||ref|| is taken below the row's floor

@@ -1,0 +1,327 @@
+/* test_known_failures.c - shapes and accidents that broke other libraries, by name, and the small shapes
+ * where such accidents live. On any number of ranks; rank 0 judges. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "oracle.h"
+#include "support/attention.h"
+#include "support/library.h"
+#include "support/suite.h"
+#include "support/tensors.h"
+#include "support/world.h"
+
+static bsd_context *context;
+
+static void start(void) {
+  context = world_context(1);
+}
+
+static void finish(void) {
+  bsd_context_destroy(context);
+}
+
+/* Runs a problem and compares it with the oracle; the result is the caller's. */
+static attention_result run_and_judge(const oracle_problem *p, bsd_dtype dtype, memory_order order,
+                                      uint64_t seed) {
+  attention_inputs inputs = attention_inputs_create(p, dtype, 1, seed);
+  attention_case c = {.p = p, .dtype = dtype, .order = order};
+  attention_result result = attention_run(context, &c, &inputs);
+  char why[500] = "";
+  int good = world_rank() != 0 || attention_matches(&c, p, &inputs, &result, why, sizeof why);
+  suite_expect(good, why);
+  attention_inputs_free(&inputs);
+  return result;
+}
+
+static void expect_oracle(const oracle_problem *p, bsd_dtype dtype, uint64_t seed) {
+  attention_result result = run_and_judge(p, dtype, ORDER_PADDED, seed);
+  attention_result_free(&result);
+}
+
+/* ---- small and ragged shapes ---- */
+
+START_TEST(one_token) {
+  static const char *const texts[] = {"blocks=full", "w=64;w=4096,r=4",
+                                      "blocks=strided(1:2,density=0.1)",
+                                      "blocks=random(3,1)+global(1),window=5:5"};
+  oracle_problem p = attention_shape(texts[_i / 2], 1, 4, 2, 16, 64, _i % 2);
+  expect_oracle(&p, BSD_F32, 41);
+}
+END_TEST
+
+/* n is no multiple of block, w or r; fewer heads than r; heads no multiple of r; shared KV heads. */
+START_TEST(ragged_shapes) {
+  static const struct {
+    const char *text;
+    int64_t n, heads, kv_heads, dim, block;
+  } shapes[] = {{"w=50,r=3", 149, 4, 4, 16, 16},
+                {"r=8", 101, 2, 2, 16, 16},
+                {"r=3,offset=group", 100, 5, 5, 8, 32},
+                {"r=4,offset=group", 97, 6, 3, 8, 16},
+                {"w=77,r=5,offset=kv", 203, 8, 2, 40, 16},
+                {"w=3,r=7", 64, 8, 4, 8, 16},
+                {"w=1", 37, 2, 1, 1, 256},
+                {"w=64;w=128,r=2;w=256,r=4", 255, 8, 1, 64, 64}};
+  oracle_problem p =
+      attention_shape(shapes[_i / 2].text, shapes[_i / 2].n, shapes[_i / 2].heads,
+                      shapes[_i / 2].kv_heads, shapes[_i / 2].dim, shapes[_i / 2].block, _i % 2);
+  expect_oracle(&p, BSD_F32, 43);
+}
+END_TEST
+
+/* ---- gradients ---- */
+
+/* <do, o> + <dlse, lse> of the library's own forward, on rank 0. */
+static double loss(const attention_case *c, const attention_inputs *inputs) {
+  attention_case forward = *c;
+  forward.forward_only = 1;
+  attention_result result = attention_run(context, &forward, inputs);
+  double sum = 0;
+  for (int64_t e = 0; result.o && e < attention_query_elements(c->p); e++)
+    sum += (double)inputs->d_o[e] * ((float *)result.o)[e];
+  for (int64_t e = 0; result.lse && e < c->p->n * c->p->heads; e++)
+    sum += isinf(result.lse[e]) ? 0 : (double)inputs->dlse[e] * result.lse[e];
+  attention_result_free(&result);
+  return sum;
+}
+
+static void check_differences(const attention_case *c, const attention_inputs *inputs, float *x,
+                              const float *gradient, int64_t count) {
+  for (int64_t e = 3; e < count; e += count / 6) {
+    float kept = x[e];
+    x[e] = kept + 0x1p-7f;
+    double up = loss(c, inputs);
+    x[e] = kept - 0x1p-7f;
+    double down = loss(c, inputs);
+    x[e] = kept;
+    double slope = (up - down) / 0x1p-6;
+    suite_expect(!gradient || fabs(slope - gradient[e]) < 3e-3 * (1 + fabs(slope)),
+                 "a finite difference is not the gradient");
+  }
+}
+
+/* Through the branches' weights too: they overlap. */
+START_TEST(finite_differences) {
+  oracle_problem p = attention_shape("w=16;w=32,r=2;blocks=strided(2,rows=2)", 45, 2, 1, 8, 16, _i);
+  attention_inputs inputs = attention_inputs_create(&p, BSD_F32, 1, 47);
+  attention_case c = {.p = &p, .dtype = BSD_F32};
+  attention_result result = attention_run(context, &c, &inputs);
+  check_differences(&c, &inputs, inputs.q, result.dq, attention_query_elements(&p));
+  check_differences(&c, &inputs, inputs.k, result.dk, attention_key_elements(&p));
+  check_differences(&c, &inputs, inputs.v, result.dv, attention_key_elements(&p));
+  attention_result_free(&result);
+  attention_inputs_free(&inputs);
+}
+END_TEST
+
+/* Wrong block-sparse gradients at D = 64 while the forward is exact (flash-attention 2623). */
+START_TEST(block_sparse_gradients_at_64) {
+  static const char *const texts[] = {"blocks=strided(1:2,density=0.1)", "blocks=dilated(1:2:4)",
+                                      "blocks=local(1,1)+random(2,3)"};
+  static const bsd_dtype dtypes[] = {BSD_F32, BSD_BF16, BSD_F16};
+  oracle_problem p = attention_shape(texts[_i % 3], 300, 2, 2, 64, 16, _i % 2);
+  expect_oracle(&p, dtypes[_i / 3], 53);
+}
+END_TEST
+
+/* Padding that enters the backward (FastVideo 925): one token beyond a block, gaps full of NaN. */
+START_TEST(padding_reaches_no_gradient) {
+  oracle_problem p = attention_shape("blocks=full", 65, 2, 1, 16, 64, 0);
+  attention_result result = run_and_judge(&p, BSD_F32, (memory_order)_i, 59);
+  attention_result_free(&result);
+}
+END_TEST
+
+/* ---- empty rows ---- */
+
+/* Empty rows that give NaN or hang (cudnn-frontend 676, flashinfer 4401). */
+START_TEST(empty_rows) {
+  static const int64_t ptr[] = {0, 0, 2, 2, 3, 3, 5}, columns[] = {1, 4, 0, 2, 5};
+  oracle_problem p = attention_shape("blocks=full", 90, 2, 1, 16, 16, _i);
+  p.pattern.branches[0].terms[0] = (oracle_term){
+      .kind = ORACLE_CSR, .csr_rows = 6, .csr_heads = 1, .csr_ptr = ptr, .csr_columns = columns};
+  attention_result result = run_and_judge(&p, BSD_F32, ORDER_HEAD_MAJOR, 61);
+  int good = 1;
+  for (int64_t e = 0; result.o && e < 16 * p.heads * p.dim; e++)
+    good &= ((float *)result.o)[e] == 0 && ((float *)result.dq)[e] == 0;
+  for (int64_t i = 0; result.o && i < 16; i++)
+    good &= result.lse[i] == -INFINITY && result.lse[p.n + i] == -INFINITY;
+  suite_expect(good, "an empty row is not o = 0, lse = -inf, dq = 0");
+  attention_result_free(&result);
+}
+END_TEST
+
+/* No pair at all, on any rank. */
+START_TEST(nothing_is_active) {
+  oracle_problem p = attention_shape("blocks=global(0)", 100, 2, 2, 16, 16, 0);
+  expect_oracle(&p, BSD_F32, 67);
+}
+END_TEST
+
+/* ---- several ranks ---- */
+
+/* Stale or transposed K, V in a ring backward (diffusers 14265, 14338): another forward in between, with
+ * other tensors of the same plan, must not matter. */
+START_TEST(backward_uses_its_own_keys) {
+  oracle_problem p = attention_shape("w=64;blocks=strided(2,rows=3)", 160, 4, 2, 16, 16, 1);
+  bsd_problem problem = library_problem(&p, BSD_F32, (bsd_layout_spec){.kind = BSD_LAYOUT_ZIGZAG});
+  bsd_pattern *pattern = library_pattern(&p.pattern);
+  bsd_plan *plan = NULL;
+  library_expect(bsd_plan_create(context, pattern, &problem, &plan), context, "bsd_plan_create");
+  int64_t n = 0;
+  library_expect(bsd_plan_local_length(plan, &n), context, "bsd_plan_local_length");
+  int64_t queries = n * p.heads * p.dim, keys = n * p.kv_heads * p.dim, rows = n * p.heads;
+  uint64_t seed = 71 + 10 * (uint64_t)world_rank();
+  bsd_tensor first[4], second[3], out[2], grad[2][3];
+  for (int x = 0; x < 4; x++)
+    first[x].data = tensor_normal(x % 3 ? keys : queries, seed + (uint64_t)x, BSD_F32);
+  for (int x = 0; x < 3; x++)
+    second[x].data = tensor_normal(x ? keys : queries, seed + 5 + (uint64_t)x, BSD_F32);
+  bsd_tensor *all[] = {first, second, out, grad[0], grad[1]};
+  for (int x = 0; x < 5; x++)
+    for (int y = 0; y < (x == 0 ? 4 : x == 2 ? 2 : 3); y++)
+      all[x][y] = (bsd_tensor){
+          .data = x < 2 ? all[x][y].data
+                        : oracle_alloc(x == 2 || y == 0 ? queries : keys, sizeof(float))};
+  float *lse[2] = {oracle_alloc(rows, sizeof(float)), oracle_alloc(rows, sizeof(float))};
+  for (int between = 0; between < 2; between++) {
+    library_expect(bsd_forward(plan, &first[0], &first[1], &first[2], &out[0], lse[0], NULL),
+                   context, "bsd_forward");
+    if (between)
+      library_expect(bsd_forward(plan, &second[0], &second[1], &second[2], &out[1], lse[1], NULL),
+                     context, "bsd_forward");
+    library_expect(bsd_backward(plan, &first[0], &first[1], &first[2], &out[0], lse[0], &first[3],
+                                NULL, &grad[between][0], &grad[between][1], &grad[between][2],
+                                NULL),
+                   context, "bsd_backward");
+  }
+  int good = 1;
+  for (int y = 0; y < 3; y++)
+    good &=
+        memcmp(grad[0][y].data, grad[1][y].data, (size_t)(y ? keys : queries) * sizeof(float)) == 0;
+  suite_expect(good, "a forward in between changed the backward");
+  for (int x = 0; x < 5; x++)
+    for (int y = 0; y < (x == 0 ? 4 : x == 2 ? 2 : 3); y++)
+      free(all[x][y].data);
+  free(lse[0]);
+  free(lse[1]);
+  bsd_plan_destroy(plan);
+  bsd_pattern_destroy(pattern);
+}
+END_TEST
+
+/* A length that the ranks do not divide, silently cut (TransformerEngine 1930): primes, all layouts. */
+START_TEST(no_token_is_cut_off) {
+  oracle_problem p = attention_shape("w=30;blocks=local(1,1)", 211, 2, 1, 8, 16, 1);
+  attention_inputs inputs = attention_inputs_create(&p, BSD_F32, 0, 73);
+  attention_case c = {
+      .p = &p, .dtype = BSD_F32, .layout = {.kind = (bsd_layout_kind)_i, .group = 1, .unit = 7}};
+  attention_result result = attention_run(context, &c, &inputs);
+  suite_expect(world_sum(result.nlocal) == p.n, "the ranks together do not hold all tokens");
+  char why[500] = "";
+  suite_expect(world_rank() != 0 || attention_matches(&c, &p, &inputs, &result, why, sizeof why),
+               why);
+  attention_result_free(&result);
+  attention_inputs_free(&inputs);
+}
+END_TEST
+
+/* An error that grows with the ring (ring-flash-attention 42): in bf16, the bound of one rank. */
+START_TEST(the_error_does_not_grow_with_the_ranks) {
+  oracle_problem p = attention_shape("blocks=full", 320, 2, 1, 64, 16, 1);
+  expect_oracle(&p, BSD_BF16, 79);
+}
+END_TEST
+
+/* ---- sizes ---- */
+
+typedef struct huge { /* two batch entries more than 2^31 elements apart */
+  bsd_tensor tensor;
+  size_t bytes;
+} huge;
+
+static const int64_t huge_stride = ((int64_t)1 << 31) + 4096;
+
+/* Reserved address space, of which only the touched pages exist; false if it is not to be had. */
+static int huge_create(huge *h, const float *values, int64_t row, int64_t heads, int64_t dim) {
+  h->bytes = (size_t)(huge_stride + row) * sizeof(uint16_t);
+  void *memory = mmap(NULL, h->bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED)
+    return 0;
+  h->tensor = (bsd_tensor){memory, huge_stride, heads * dim, dim};
+  for (int64_t e = 0; values && e < 2 * row; e++)
+    tensor_store(memory, e / row * huge_stride + e % row, values[e], BSD_BF16);
+  return 1;
+}
+
+static void huge_free(huge *h) {
+  munmap(h->tensor.data, h->bytes);
+}
+
+static int huge_equal(const huge *h, const void *packed, int64_t row) {
+  const uint16_t *x = h->tensor.data;
+  return memcmp(x, packed, (size_t)row * 2) == 0 &&
+         memcmp(x + huge_stride, (const uint16_t *)packed + row, (size_t)row * 2) == 0;
+}
+
+/* int32 overflow of element indices (flash-attention 407, fla 1080). */
+START_TEST(indices_pass_2_to_the_31) {
+  oracle_problem p = attention_shape("w=32;blocks=local(1,1)", 70, 2, 2, 8, 16, 1);
+  p.batch = 2;
+  int64_t row = p.n * p.heads * p.dim;
+  attention_inputs inputs = attention_inputs_create(&p, BSD_BF16, 0, 83);
+  const float *values[] = {inputs.q, inputs.k, inputs.v, inputs.d_o, NULL, NULL, NULL, NULL};
+  huge h[8];
+  int made = 0;
+  while (world_size() == 1 && made < 8 && huge_create(&h[made], values[made], row, p.heads, p.dim))
+    made++;
+  bsd_context *alone = library_context(1);
+  attention_case c = {.p = &p, .dtype = BSD_BF16};
+  if (made == 8) {
+    attention_result packed = attention_run(alone, &c, &inputs);
+    bsd_problem problem = library_problem(&p, BSD_BF16, (bsd_layout_spec){0});
+    bsd_pattern *pattern = library_pattern(&p.pattern);
+    bsd_plan *plan = NULL;
+    float *lse = oracle_alloc(2 * p.heads * p.n, sizeof *lse);
+    library_expect(bsd_plan_create(alone, pattern, &problem, &plan), alone, "bsd_plan_create");
+    library_expect(
+        bsd_forward(plan, &h[0].tensor, &h[1].tensor, &h[2].tensor, &h[4].tensor, lse, NULL), alone,
+        "bsd_forward");
+    library_expect(bsd_backward(plan, &h[0].tensor, &h[1].tensor, &h[2].tensor, &h[4].tensor, lse,
+                                &h[3].tensor, NULL, &h[5].tensor, &h[6].tensor, &h[7].tensor, NULL),
+                   alone, "bsd_backward");
+    ck_assert(huge_equal(&h[4], packed.o, row) && huge_equal(&h[5], packed.dq, row));
+    ck_assert(huge_equal(&h[6], packed.dk, row) && huge_equal(&h[7], packed.dv, row));
+    free(lse);
+    bsd_plan_destroy(plan);
+    bsd_pattern_destroy(pattern);
+    attention_result_free(&packed);
+  }
+  while (made > 0)
+    huge_free(&h[--made]);
+  bsd_context_destroy(alone);
+  attention_inputs_free(&inputs);
+}
+END_TEST
+
+int main(int argc, char **argv) {
+  TCase *tests = tcase_create("known failures");
+  tcase_set_timeout(tests, 120);
+  tcase_add_checked_fixture(tests, start, finish);
+  tcase_add_loop_test(tests, one_token, 0, 8);
+  tcase_add_loop_test(tests, ragged_shapes, 0, 16);
+  tcase_add_loop_test(tests, finite_differences, 0, 2);
+  tcase_add_loop_test(tests, block_sparse_gradients_at_64, 0, 9);
+  tcase_add_loop_test(tests, padding_reaches_no_gradient, 0, 4);
+  tcase_add_loop_test(tests, empty_rows, 0, 2);
+  tcase_add_test(tests, nothing_is_active);
+  tcase_add_test(tests, backward_uses_its_own_keys);
+  tcase_add_loop_test(tests, no_token_is_cut_off, 0, 4);
+  tcase_add_test(tests, the_error_does_not_grow_with_the_ranks);
+  tcase_add_test(tests, indices_pass_2_to_the_31);
+  return suite_run("known failures", tests, &argc, &argv);
+}
