@@ -1,0 +1,81 @@
+/* launch.h - what the host side of every kernel family shares: the device, family tables, launch helpers.
+ *
+ * A *family* (simt, sm80, sm90) offers a forward, a backward or both. backend.c asks the families from the
+ * fastest on whether they apply, and composes one bsd_kernels table of a forward and a backward family with
+ * the common slots of outputs.cu. A family is one line in backend.c's table. */
+#ifndef BSD_CUDA_LAUNCH_H
+#define BSD_CUDA_LAUNCH_H
+
+#include <cuda_runtime_api.h>
+
+#include "../kernels.h"
+#include "lists.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct bsd_cuda_device {
+  int number;
+  int capability; /* 61, 80, 90, ... */
+  int multiprocessors;
+  int64_t shared_per_block; /* bytes that one block may take when it asks for them */
+  int64_t l2_bytes;
+  bsd_kernels composed[BSD_CUDA_FAMILIES]
+                      [BSD_CUDA_FAMILIES]; /* [forward family][backward family] */
+} bsd_cuda_device;
+
+/* One direction of a family. All NULL but applies: the family has no such kernels (applies says so). */
+typedef struct bsd_cuda_direction {
+  /* True if these kernels run the shape on the device; else false and why, a clause without its subject:
+   * "needs head_dim 64 or 128, not 96". Depends on nothing but its arguments. */
+  int (*applies)(const bsd_cuda_device *device, const bsd_kernel_shape *shape, char *reason,
+                 size_t size);
+  int64_t (*scratch_bytes)(const bsd_cuda_device *device, const bsd_call *call); /* NULL: 0 */
+  bsd_status (*forward)(void *device, const bsd_call *call, const bsd_lists *lists, int64_t pass,
+                        int stage, void *stream, bsd_error *error);
+  bsd_status (*backward_dq)(void *device, const bsd_call *call, const bsd_lists *lists,
+                            int64_t pass, int stage, void *stream, bsd_error *error);
+  bsd_status (*backward_dkv)(void *device, const bsd_call *call, const bsd_lists *lists,
+                             int64_t pass, int stage, void *stream, bsd_error *error);
+} bsd_cuda_direction;
+
+typedef struct bsd_cuda_family {
+  const char *name;
+  bsd_kernel id;
+  bsd_cuda_direction forward, backward;
+  /* Hook at the end of prepare, for shapes to which the family applies: makes what the family wants beside
+   * lists.h's arrays (from lists->passes) and leaves it in *extra (= lists->extra[family]). May be NULL. */
+  bsd_status (*prepare)(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
+                        bsd_lists *lists, void **extra, bsd_error *error);
+  void (*discard)(void *extra);
+} bsd_cuda_family;
+
+extern const bsd_cuda_family bsd_cuda_simt;
+
+/* OK, or BACKEND with what was being done ("launching the forward kernel") and CUDA's own words. */
+bsd_status bsd_cuda_check(cudaError_t result, const char *doing, bsd_error *error);
+
+/* After a launch: its error, if it had one. Does not wait for the kernel. */
+bsd_status bsd_cuda_launched(const char *kernel, bsd_error *error);
+
+/* outputs.cu: the slots that all families share. */
+bsd_status bsd_cuda_clear_forward(void *device, const bsd_call *call, void *stream,
+                                  bsd_error *error);
+bsd_status bsd_cuda_clear_backward(void *device, const bsd_call *call, void *stream,
+                                   bsd_error *error);
+bsd_status bsd_cuda_combine(void *device, const bsd_call *call, void *stream, bsd_error *error);
+bsd_status bsd_cuda_finish_backward(void *device, const bsd_call *call, void *stream,
+                                    bsd_error *error);
+bsd_status bsd_cuda_delta(void *device, const bsd_call *call, void *stream, bsd_error *error);
+
+/* pack.cu */
+bsd_status bsd_cuda_pack(void *device, const bsd_pack *pack, int64_t batch, const bsd_tensor *from,
+                         int64_t elements, int64_t element_bytes, void *to, void *stream,
+                         bsd_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
