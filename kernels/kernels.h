@@ -142,18 +142,22 @@ struct bsd_backend_table {
   bsd_status (*select)(void *device, const bsd_kernel_shape *shape, bsd_kernel wanted,
                        const bsd_kernels **kernels, bsd_error *error);
 
-  /* Memory of the device; release(NULL) is fine. Pinned host memory for staging where it matters. */
+  /* Memory of the device, and host memory that it copies from and to fast (pinned); releasing NULL is
+   * fine. Aligned to 256 bytes. */
   bsd_status (*alloc)(void *device, int64_t bytes, void **pointer, bsd_error *error);
   void (*release)(void *device, void *pointer);
+  bsd_status (*alloc_host)(void *device, int64_t bytes, void **pointer, bsd_error *error);
+  void (*release_host)(void *device, void *pointer);
   bsd_status (*copy_in)(void *device, void *to, const void *host, int64_t bytes, void *stream,
                         bsd_error *error);
   bsd_status (*copy_out)(void *device, void *host, const void *from, int64_t bytes, void *stream,
                          bsd_error *error);
   bsd_status (*synchronize)(void *device, void *stream, bsd_error *error);
 
-  /* Makes lists ready (uploads them); they refer to the passes' arrays, which must stay. */
-  bsd_status (*prepare)(void *device, const bsd_pass *passes, int64_t npasses, bsd_lists **lists,
-                        bsd_error *error);
+  /* Makes lists ready (uploads them) for the kernels of a shape; they refer to the passes' arrays, which
+   * must stay. */
+  bsd_status (*prepare)(void *device, const bsd_kernel_shape *shape, const bsd_pass *passes,
+                        int64_t npasses, bsd_lists **lists, bsd_error *error);
   void (*discard)(void *device, bsd_lists *lists);
 
   /* Gathers one tensor's part of a message into `to`. `elements` per row and their size in bytes:
@@ -163,7 +167,7 @@ struct bsd_backend_table {
                      bsd_error *error);
 
   /* Streams and events: the executor forks its exchange stream from the caller's and rejoins it. On the
-   * CPU all are no-ops that succeed. */
+   * CPU all are no-ops that succeed. Streams made here do not wait for the default stream. */
   bsd_status (*stream_create)(void *device, void **stream, bsd_error *error);
   void (*stream_destroy)(void *device, void *stream);
   bsd_status (*event_create)(void *device, void **event, bsd_error *error);
@@ -171,6 +175,11 @@ struct bsd_backend_table {
   bsd_status (*event_record)(void *device, void *event, void *stream, bsd_error *error);
   bsd_status (*stream_wait)(void *device, void *stream, void *event, bsd_error *error);
   bsd_status (*event_query)(void *device, void *event, int *done, bsd_error *error);
+  /* Whether all work on a stream is complete; never blocks. */
+  bsd_status (*stream_query)(void *device, void *stream, int *done, bsd_error *error);
+  /* Milliseconds between two events that have both happened; 0 on the CPU, and where an event was only
+   * captured into a graph. */
+  double (*event_elapsed_ms)(void *device, void *start, void *stop);
 };
 
 /* Backends of this build, NULL-terminated (select.c). */

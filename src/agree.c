@@ -43,12 +43,13 @@ bsd_status bsd_agree(bsd_context *context, const char *doing, bsd_status status,
   for (f = 0; f < nfields; f++)
     mine.value[f] = fields[f].value;
   if (status != BSD_OK && error != NULL)
-    snprintf(mine.message, sizeof mine.message, "%.*s", (int)sizeof mine.message - 1, error->message);
+    snprintf(mine.message, sizeof mine.message, "%.*s", (int)sizeof mine.message - 1,
+             error->message);
   BSD_TRY(bsd_alloc(&all, comm->size, sizeof(record), error));
   exchanged = comm->transport->allgather(comm, &mine, sizeof mine, all, error);
   if (status == BSD_OK)
-    status = exchanged != BSD_OK ? exchanged
-                                 : judge(all, comm->size, doing, fields, nfields, error);
+    status =
+        exchanged != BSD_OK ? exchanged : judge(all, comm->size, doing, fields, nfields, error);
   bsd_free(all);
   return status;
 }

@@ -5,6 +5,7 @@
 #include "executor.h"
 
 #include <inttypes.h>
+#include <string.h>
 #include <time.h>
 
 #include "memory.h"
@@ -23,7 +24,10 @@ static bsd_status check_tensor(const bsd_plan *plan, const char *name, const bsd
   const bsd_task *t = plan->task;
   int64_t d = t->head_dim, n = plan->local_length;
   int64_t align = t->dtype == BSD_F32 ? 4 : 2, i;
-  struct { const char *name; int64_t value, count; } stride[3];
+  struct {
+    const char *name;
+    int64_t value, count;
+  } stride[3];
   if (in == NULL)
     return bsd_fail(error, BSD_ERR_ARG, "%s is NULL but a tensor must be given", name);
   *out = *in;
@@ -53,15 +57,17 @@ static bsd_status check_tensor(const bsd_plan *plan, const char *name, const bsd
                         name, stride[i].name, stride[i].value);
   }
   if ((uintptr_t)in->data % (uintptr_t)align != 0)
-    return bsd_fail(error, BSD_ERR_ARG, "%s: data is at %p but must be aligned to %" PRId64 " bytes",
-                    name, in->data, align);
+    return bsd_fail(error, BSD_ERR_ARG,
+                    "%s: data is at %p but must be aligned to %" PRId64 " bytes", name, in->data,
+                    align);
   return BSD_OK;
 }
 
 static bsd_status check_state(const bsd_plan *plan, bsd_error *error) {
   if (plan->offline)
-    return bsd_fail(error, BSD_ERR_STATE, "the plan was made offline for rank %d of %d and cannot run",
-                    plan->rank, plan->nranks);
+    return bsd_fail(error, BSD_ERR_STATE,
+                    "the plan was made offline for rank %d of %d and cannot run", plan->rank,
+                    plan->nranks);
   if (plan->context->comm->failed)
     return bsd_fail(error, BSD_ERR_STATE,
                     "the communicator has failed before: destroy it and the plan, then begin anew");
@@ -112,46 +118,121 @@ static bsd_status pack_message(bsd_plan *plan, int pass, int64_t index, const pa
   return BSD_OK;
 }
 
-/* Packs this rank's messages and posts the whole exchange. */
+/* A message as the transport may take it: in the workspace, or in its host copy. */
+static char *message_at(const bsd_plan *plan, int64_t offset) {
+  return plan->staging != NULL ? (char *)plan->staging + (offset - plan->map.messages_first)
+                               : (char *)plan->workspace + offset;
+}
+
+/* Between the workspace and its host copy, for a transport that cannot take the device's memory. */
+static bsd_status stage_sends(bsd_plan *plan, int pass, void *stream, bsd_error *error) {
+  const bsd_backend_table *backend = plan->context->backend;
+  int64_t i;
+  for (i = 0; i < plan->schedule.nsteps; i++) {
+    const bsd_step *s = &plan->schedule.steps[i];
+    int64_t offset = s->send_bytes[pass] > 0 ? plan->map.send[pass][s->send_index] : 0;
+    if (s->send_bytes[pass] > 0)
+      BSD_TRY(backend->copy_out(plan->context->device, message_at(plan, offset),
+                                (char *)plan->workspace + offset, s->send_bytes[pass], stream,
+                                error));
+  }
+  return backend->synchronize(plan->context->device, stream, error);
+}
+
+static bsd_status unstage_arrivals(bsd_plan *plan, int pass, int stage, void *stream,
+                                   bsd_error *error) {
+  const bsd_backend_table *backend = plan->context->backend;
+  int64_t i;
+  for (i = 0; i < plan->schedule.nsteps; i++) {
+    const bsd_step *s = &plan->schedule.steps[i];
+    int64_t offset = s->receive_bytes[pass] > 0 ? plan->map.receive[pass][s->receive_index] : 0;
+    if (s->receive_bytes[pass] > 0 && s->stage == stage)
+      BSD_TRY(backend->copy_in(plan->context->device, (char *)plan->workspace + offset,
+                               message_at(plan, offset), s->receive_bytes[pass], stream, error));
+  }
+  return BSD_OK;
+}
+
+static bsd_status post_messages(bsd_plan *plan, int pass, bsd_error *error) {
+  bsd_comm *comm = plan->context->comm;
+  int64_t i;
+  for (i = 0; i < plan->schedule.nsteps; i++) {
+    const bsd_step *s = &plan->schedule.steps[i];
+    if (s->receive_bytes[pass] > 0)
+      BSD_TRY(comm->transport->recv(comm, s->step, s->receive_peer,
+                                    message_at(plan, plan->map.receive[pass][s->receive_index]),
+                                    s->receive_bytes[pass], error));
+    if (s->send_bytes[pass] > 0)
+      BSD_TRY(comm->transport->send(comm, s->step, s->send_peer,
+                                    message_at(plan, plan->map.send[pass][s->send_index]),
+                                    s->send_bytes[pass], error));
+  }
+  return BSD_OK;
+}
+
+/* Packs this rank's messages and posts the whole exchange, on its own stream where there are streams. */
 static bsd_status post(bsd_plan *plan, int pass, const part_source *parts, int nparts, void *stream,
                        bsd_error *error) {
+  const bsd_backend_table *backend = plan->context->backend;
+  void *device = plan->context->device;
   bsd_comm *comm = plan->context->comm;
   bsd_exchange exchange = {plan->hash, pass == BSD_FORWARD ? "forward" : "backward",
-                           plan->context->backend->id != BSD_BACKEND_CPU, stream};
+                           backend->id != BSD_BACKEND_CPU && plan->staging == NULL,
+                           plan->exchange_stream};
   int64_t i;
+  plan->last_stream = stream;
+  plan->last_pass = pass;
+  plan->record[pass] = (bsd_pass_record){0, 0, 0};
+  if (plan->nranks == 1)
+    return BSD_OK;
   for (i = 0; i < plan->schedule.nsteps; i++)
     if (plan->schedule.steps[i].send_bytes[pass] > 0)
       BSD_TRY(pack_message(plan, pass, plan->schedule.steps[i].send_index, parts, nparts, stream,
                            error));
+  BSD_TRY(backend->event_record(device, plan->event[BSD_EVENT_FORK], stream, error));
+  BSD_TRY(backend->stream_wait(device, plan->exchange_stream, plan->event[BSD_EVENT_FORK], error));
+  if (plan->staging != NULL)
+    BSD_TRY(stage_sends(plan, pass, stream, error));
+  else if (!comm->transport->asynchronous)
+    BSD_TRY(backend->synchronize(device, stream, error));
+  plan->posted_at = bsd_now();
   BSD_TRY(comm->transport->begin(comm, &exchange, error));
-  for (i = 0; i < plan->schedule.nsteps; i++) {
-    const bsd_step *s = &plan->schedule.steps[i];
-    char *base = plan->workspace;
-    if (s->receive_bytes[pass] > 0)
-      BSD_TRY(comm->transport->recv(comm, s->step, s->receive_peer,
-                                    base + plan->map.receive[pass][s->receive_index],
-                                    s->receive_bytes[pass], error));
-    if (s->send_bytes[pass] > 0)
-      BSD_TRY(comm->transport->send(comm, s->step, s->send_peer,
-                                    base + plan->map.send[pass][s->send_index], s->send_bytes[pass],
-                                    error));
-  }
-  return comm->transport->end(comm, error);
+  BSD_TRY(post_messages(plan, pass, error));
+  BSD_TRY(comm->transport->end(comm, error));
+  return backend->event_record(device, plan->event[BSD_EVENT_JOIN], plan->exchange_stream, error);
 }
 
-/* Waits until what a stage uses has arrived; the last stage also for what was sent. */
-static bsd_status wait_stage(bsd_plan *plan, int stage, double *exposed, bsd_error *error) {
-  double start = bsd_now();
-  int last_step = stage + 1 >= plan->schedule.stages ? plan->nranks : 0;
+/* The last ring step whose arrivals a stage uses; all of them, and all sends, for the last stage. */
+static int last_step_of(const bsd_plan *plan, int stage) {
+  int last = 0;
   int64_t i;
-  if (stage == 0 && plan->schedule.stages > 1)
-    return BSD_OK;
-  for (i = 0; i < plan->schedule.nsteps && last_step < plan->nranks; i++)
+  if (stage + 1 >= plan->schedule.stages)
+    return plan->nranks;
+  for (i = 0; i < plan->schedule.nsteps; i++)
     if (plan->schedule.steps[i].stage <= stage)
-      last_step = plan->schedule.steps[i].step;
-  BSD_TRY(bsd_comm_wait(plan->context->comm, last_step, error));
-  *exposed += bsd_now() - start;
-  return BSD_OK;
+      last = plan->schedule.steps[i].step;
+  return last;
+}
+
+/* Makes what follows on `stream` wait until what a stage uses has arrived; the last stage also for what
+ * was sent, so that the caller may touch everything after the run. */
+static bsd_status wait_stage(bsd_plan *plan, int pass, int stage, void *stream, bsd_error *error) {
+  const bsd_backend_table *backend = plan->context->backend;
+  void *device = plan->context->device;
+  double start = bsd_now();
+  if (plan->nranks == 1 || (stage == 0 && plan->schedule.stages > 1))
+    return BSD_OK;
+  BSD_TRY(backend->event_record(device, plan->event[BSD_EVENT_LOCAL_DONE], stream, error));
+  if (plan->context->comm->transport->asynchronous) {
+    BSD_TRY(backend->stream_wait(device, stream, plan->event[BSD_EVENT_JOIN], error));
+  } else {
+    BSD_TRY(bsd_comm_wait(plan->context->comm, last_step_of(plan, stage), error));
+    if (plan->staging != NULL)
+      BSD_TRY(unstage_arrivals(plan, pass, stage, stream, error));
+  }
+  plan->record[pass].exposed_ms += 1e3 * (bsd_now() - start);
+  plan->record[pass].exchange_ms = 1e3 * (bsd_now() - plan->posted_at);
+  return backend->event_record(device, plan->event[BSD_EVENT_REJOINED], stream, error);
 }
 
 static bsd_operand operand(const bsd_plan *plan, int pass, bsd_message_part part,
@@ -179,33 +260,30 @@ static bsd_status give_up(bsd_plan *plan, bsd_status status) {
 
 /* ---- forward ----------------------------------------------------------------------------- */
 
-static bsd_status run_forward(bsd_plan *plan, const bsd_call *call, void *stream, bsd_error *error) {
+static bsd_status run_forward(bsd_plan *plan, const bsd_call *call, void *stream,
+                              bsd_error *error) {
   void *device = plan->context->device;
   const bsd_kernels *kernels = plan->kernels;
   part_source parts[2] = {tensor_source(plan, &call->k.local, 1),
                           tensor_source(plan, &call->v.local, 1)};
-  double exposed = 0, start = bsd_now();
   int64_t pass, received = plan->context->comm->payload_received;
   int stage;
   BSD_TRY(post(plan, BSD_FORWARD, parts, 2, stream, error));
   if (plan->clear)
     BSD_TRY(kernels->clear_forward(device, call, stream, error));
   for (stage = 0; stage < plan->schedule.stages; stage++) {
-    BSD_TRY(wait_stage(plan, stage, &exposed, error));
-    if (stage == plan->schedule.stages - 1)
-      plan->run_stats.forward_exchange_ms = 1e3 * (bsd_now() - start);
+    BSD_TRY(wait_stage(plan, BSD_FORWARD, stage, stream, error));
     for (pass = 0; pass < plan->lists.nrow_passes; pass++)
       BSD_TRY(kernels->forward(device, call, plan->row_lists, pass, stage, stream, error));
   }
   if (plan->accumulate_rows)
     BSD_TRY(kernels->combine(device, call, stream, error));
-  plan->run_stats.forward_exposed_ms = 1e3 * exposed;
-  plan->run_stats.forward_bytes_received = plan->context->comm->payload_received - received;
+  plan->record[BSD_FORWARD].bytes_received = plan->context->comm->payload_received - received;
   return BSD_OK;
 }
 
-bsd_status bsd_forward(bsd_plan *plan, const bsd_tensor *q, const bsd_tensor *k, const bsd_tensor *v,
-                       const bsd_tensor *o, float *lse, void *stream) {
+bsd_status bsd_forward(bsd_plan *plan, const bsd_tensor *q, const bsd_tensor *k,
+                       const bsd_tensor *v, const bsd_tensor *o, float *lse, void *stream) {
   bsd_error *error;
   bsd_tensor tensor[4];
   bsd_call call;
@@ -234,13 +312,10 @@ static bsd_status run_backward(bsd_plan *plan, const bsd_call *call, void *strea
                                bsd_error *error) {
   void *device = plan->context->device;
   const bsd_kernels *kernels = plan->kernels;
-  part_source parts[6] = {tensor_source(plan, &call->k.local, 1),
-                          tensor_source(plan, &call->v.local, 1),
-                          tensor_source(plan, &call->q.local, 0),
-                          tensor_source(plan, &call->d_o.local, 0),
-                          f32_source(plan, call->lse.local),
-                          f32_source(plan, call->delta.local)};
-  double exposed = 0, start = bsd_now();
+  part_source parts[6] = {
+      tensor_source(plan, &call->k.local, 1), tensor_source(plan, &call->v.local, 1),
+      tensor_source(plan, &call->q.local, 0), tensor_source(plan, &call->d_o.local, 0),
+      f32_source(plan, call->lse.local),      f32_source(plan, call->delta.local)};
   int64_t pass, received = plan->context->comm->payload_received;
   int stage;
   BSD_TRY(kernels->delta(device, call, stream, error));
@@ -248,9 +323,7 @@ static bsd_status run_backward(bsd_plan *plan, const bsd_call *call, void *strea
   if (plan->clear)
     BSD_TRY(kernels->clear_backward(device, call, stream, error));
   for (stage = 0; stage < plan->schedule.stages; stage++) {
-    BSD_TRY(wait_stage(plan, stage, &exposed, error));
-    if (stage == plan->schedule.stages - 1)
-      plan->run_stats.backward_exchange_ms = 1e3 * (bsd_now() - start);
+    BSD_TRY(wait_stage(plan, BSD_BACKWARD, stage, stream, error));
     for (pass = 0; pass < plan->lists.nrow_passes; pass++)
       BSD_TRY(kernels->backward_dq(device, call, plan->row_lists, pass, stage, stream, error));
     for (pass = 0; pass < plan->lists.ncolumn_passes; pass++)
@@ -258,15 +331,14 @@ static bsd_status run_backward(bsd_plan *plan, const bsd_call *call, void *strea
   }
   if (plan->accumulate_rows || plan->accumulate_columns)
     BSD_TRY(kernels->finish_backward(device, call, stream, error));
-  plan->run_stats.backward_exposed_ms = 1e3 * exposed;
-  plan->run_stats.backward_bytes_received = plan->context->comm->payload_received - received;
+  plan->record[BSD_BACKWARD].bytes_received = plan->context->comm->payload_received - received;
   return BSD_OK;
 }
 
-bsd_status bsd_backward(bsd_plan *plan, const bsd_tensor *q, const bsd_tensor *k, const bsd_tensor *v,
-                        const bsd_tensor *o, const float *lse, const bsd_tensor *d_o,
-                        const float *dlse, const bsd_tensor *dq, const bsd_tensor *dk,
-                        const bsd_tensor *dv, void *stream) {
+bsd_status bsd_backward(bsd_plan *plan, const bsd_tensor *q, const bsd_tensor *k,
+                        const bsd_tensor *v, const bsd_tensor *o, const float *lse,
+                        const bsd_tensor *d_o, const float *dlse, const bsd_tensor *dq,
+                        const bsd_tensor *dk, const bsd_tensor *dv, void *stream) {
   bsd_error *error;
   bsd_tensor in[5], out[3];
   bsd_call call;
@@ -307,25 +379,71 @@ bsd_status bsd_backward(bsd_plan *plan, const bsd_tensor *q, const bsd_tensor *k
   return give_up(plan, run_backward(plan, &call, stream, error));
 }
 
+/* Polls the stream of the last run and the transport's own word; a deadline passed gives up both. */
+static bsd_status wait_for_stream(bsd_plan *plan, double seconds, bsd_error *error) {
+  const bsd_backend_table *backend = plan->context->backend;
+  bsd_comm *comm = plan->context->comm;
+  double deadline = bsd_now() + seconds;
+  int done = 0;
+  for (;;) {
+    BSD_TRY(backend->stream_query(plan->context->device, plan->last_stream, &done, error));
+    if (done)
+      return BSD_OK;
+    if (comm->transport->asynchronous && plan->nranks > 1) {
+      int arrived;
+      BSD_TRY(give_up(plan, comm->transport->test(comm, plan->nranks, &arrived, error)));
+    }
+    if (bsd_now() > deadline)
+      return give_up(plan, bsd_fail(error, BSD_ERR_TIMEOUT,
+                                    "rank %d: the run was not complete after %g s; this rank "
+                                    "receives %" PRId64 " bytes forward, %" PRId64
+                                    " backward, in %" PRId64 " ring steps",
+                                    plan->rank, seconds,
+                                    bsd_schedule_received(&plan->schedule, BSD_FORWARD),
+                                    bsd_schedule_received(&plan->schedule, BSD_BACKWARD),
+                                    plan->schedule.nsteps));
+    nanosleep(&(struct timespec){0, 20000}, NULL);
+  }
+}
+
 bsd_status bsd_plan_wait(bsd_plan *plan, double seconds) {
+  bsd_error *error;
   if (plan == NULL)
     return BSD_ERR_ARG;
+  error = &plan->context->error;
   if (!(seconds >= 0))
-    return bsd_fail(&plan->context->error, BSD_ERR_ARG,
-                    "seconds is %g but must not be negative", seconds);
-  if (plan->offline)
+    return bsd_fail(error, BSD_ERR_ARG, "seconds is %g but must not be negative", seconds);
+  if (plan->offline || plan->context->backend->id == BSD_BACKEND_CPU)
     return BSD_OK;
-  return plan->context->backend->synchronize(plan->context->device, NULL, &plan->context->error);
+  return wait_for_stream(plan, seconds > 0 ? seconds : plan->context->timeout, error);
+}
+
+/* Of the last run the device's own clock tells: what the host waited says nothing there. */
+static void read_events(const bsd_plan *plan, bsd_pass_record *record) {
+  const bsd_backend_table *backend = plan->context->backend;
+  void *device = plan->context->device, *const *event = plan->event;
+  record->exposed_ms =
+      backend->event_elapsed_ms(device, event[BSD_EVENT_LOCAL_DONE], event[BSD_EVENT_REJOINED]);
+  record->exchange_ms =
+      backend->event_elapsed_ms(device, event[BSD_EVENT_FORK], event[BSD_EVENT_JOIN]);
 }
 
 bsd_status bsd_plan_run_stats(const bsd_plan *plan, bsd_run_statistics *stats) {
+  bsd_pass_record record[2];
   if (plan == NULL || stats == NULL)
     return BSD_ERR_ARG;
   if (stats->struct_size != sizeof *stats)
     return bsd_fail(&plan->context->error, BSD_ERR_ARG,
                     "stats: struct_size is %zu but this library expects %zu", stats->struct_size,
                     sizeof *stats);
-  *stats = plan->run_stats;
-  stats->struct_size = sizeof *stats;
+  memcpy(record, plan->record, sizeof record);
+  if (plan->context->comm->transport->asynchronous && plan->nranks > 1 && plan->last_pass >= 0)
+    read_events(plan, &record[plan->last_pass]);
+  stats->forward_bytes_received = record[BSD_FORWARD].bytes_received;
+  stats->forward_exposed_ms = record[BSD_FORWARD].exposed_ms;
+  stats->forward_exchange_ms = record[BSD_FORWARD].exchange_ms;
+  stats->backward_bytes_received = record[BSD_BACKWARD].bytes_received;
+  stats->backward_exposed_ms = record[BSD_BACKWARD].exposed_ms;
+  stats->backward_exchange_ms = record[BSD_BACKWARD].exchange_ms;
   return BSD_OK;
 }

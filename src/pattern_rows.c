@@ -284,59 +284,69 @@ static const struct block_pattern {
 
 /* ---- the union of a branch's terms ------------------------------------------------------- */
 
-/* Walks runs as intervals: a contiguous run is one, any other gives its values one by one. */
-typedef struct interval_cursor {
+/* A list of runs and the first value of it that is not merged yet. */
+typedef struct run_cursor {
   const bsd_runs *runs;
   int64_t run, value;
-} interval_cursor;
+} run_cursor;
 
-static int cursor_peek(const interval_cursor *cursor, int64_t *first, int64_t *last) {
+/* The next value, beyond all others at the end. */
+static int64_t cursor_value(const run_cursor *cursor) {
   if (cursor->run == cursor->runs->count)
-    return 0;
+    return INT64_MAX;
   const bsd_run *run = &cursor->runs->run[cursor->run];
-  *first = run->first + cursor->value * run->step;
-  *last = run->step == 1 ? run->first + run->count - 1 : *first;
-  return 1;
+  return run->first + cursor->value * run->step;
 }
 
-static void cursor_advance(interval_cursor *cursor) {
-  const bsd_run *run = &cursor->runs->run[cursor->run];
-  if (run->step != 1 && ++cursor->value < run->count)
+static void cursor_advance(run_cursor *cursor, int64_t values) {
+  cursor->value += values;
+  if (cursor->value < cursor->runs->run[cursor->run].count)
     return;
   cursor->run++;
   cursor->value = 0;
 }
 
-/* Merges two ascending lists of runs into the maximal intervals that they cover. */
+/* Moves the cursor's next values to *merged: a contiguous run as one, of a strided run those short of
+ * `limit`, the other list's next value. Contiguous runs that touch become one. */
+static bsd_status merge_next(run_cursor *cursor, int64_t limit, bsd_runs *merged,
+                             bsd_error *error) {
+  const bsd_run *run = &cursor->runs->run[cursor->run];
+  int64_t first = cursor_value(cursor), count = run->count - cursor->value;
+  bsd_run *open = merged->count > 0 ? &merged->run[merged->count - 1] : NULL;
+  int touches = open && open->step == 1 && first <= open->first + open->count;
+  if (touches) /* the values that are in the open run already, or the one that extends it */
+    limit = bsd_max(first + 1, open->first + open->count);
+  if (run->step > 1)
+    count = bsd_min(count, (limit - 1 - first) / run->step + 1);
+  cursor_advance(cursor, count);
+  if (!touches)
+    return bsd_runs_push(merged, (bsd_run){first, run->step, count}, error);
+  open->count = bsd_max(open->count, first + (count - 1) * run->step + 1 - open->first);
+  return BSD_OK;
+}
+
+/* Merges two lists of ascending disjoint runs into one. */
 static bsd_status merge(const bsd_runs *a, const bsd_runs *b, bsd_runs *merged, bsd_error *error) {
-  interval_cursor cursors[2] = {{.runs = a}, {.runs = b}};
+  run_cursor cursors[2] = {{.runs = a}, {.runs = b}};
   merged->count = 0;
   for (;;) {
-    int64_t first[2], last[2];
-    int there[2];
-    for (int i = 0; i < 2; i++)
-      there[i] = cursor_peek(&cursors[i], &first[i], &last[i]);
-    if (!there[0] && !there[1])
+    int64_t values[2] = {cursor_value(&cursors[0]), cursor_value(&cursors[1])};
+    int next = values[1] < values[0];
+    if (values[next] == INT64_MAX)
       return BSD_OK;
-    int next = !there[0] || (there[1] && first[1] < first[0]);
-    cursor_advance(&cursors[next]);
-    bsd_run *open = merged->count > 0 ? &merged->run[merged->count - 1] : NULL;
-    if (open && first[next] <= open->first + open->count)
-      open->count = bsd_max(open->count, last[next] - open->first + 1);
-    else
-      BSD_TRY(bsd_runs_push_range(merged, first[next], last[next] - first[next] + 1, error));
+    BSD_TRY(merge_next(&cursors[next], values[!next], merged, error));
   }
 }
 
-/* Appends intervals, those of one value gathered into strided runs. */
-static bsd_status push_intervals(bsd_runs *runs, const bsd_runs *intervals, bsd_error *error) {
+/* Appends runs, single values gathered into strided ones. */
+static bsd_status push_gathered(bsd_runs *runs, const bsd_runs *from, bsd_error *error) {
   int64_t begin = runs->count;
-  for (int64_t i = 0; i < intervals->count; i++) {
-    bsd_run interval = intervals->run[i];
-    if (interval.count == 1)
-      BSD_TRY(bsd_runs_push_value(runs, begin, interval.first, error));
+  for (int64_t i = 0; i < from->count; i++) {
+    bsd_run run = from->run[i];
+    if (run.count == 1)
+      BSD_TRY(bsd_runs_push_value(runs, begin, run.first, error));
     else
-      BSD_TRY(bsd_runs_push(runs, interval, error));
+      BSD_TRY(bsd_runs_push(runs, run, error));
   }
   return BSD_OK;
 }
@@ -358,7 +368,7 @@ static bsd_status evaluate_union(const bsd_pattern_branch *branch, const bsd_blo
     scratch->sum = scratch->merged;
     scratch->merged = swapped;
   }
-  return push_intervals(runs, &scratch->sum, error);
+  return push_gathered(runs, &scratch->sum, error);
 }
 
 static bsd_status evaluate(const bsd_pattern_branch *branch, const bsd_block_grid *grid,

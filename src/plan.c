@@ -44,9 +44,10 @@ static uint64_t plan_hash(const bsd_plan *plan) {
 
 /* Compares what the ranks were given; `status` is that of making the task. */
 static bsd_status agree_on_task(bsd_context *context, const bsd_task *task,
-                                const bsd_layout_spec *layout, bsd_status status, bsd_error *error) {
-  bsd_agree_field fields[9] = {{"library version", 0}, {"pattern", 0},  {"length", 0},
-                               {"dtype", 0},           {"problem", 0},  {"cu_seqlens", 0},
+                                const bsd_layout_spec *layout, bsd_status status,
+                                bsd_error *error) {
+  bsd_agree_field fields[9] = {{"library version", 0}, {"pattern", 0}, {"length", 0},
+                               {"dtype", 0},           {"problem", 0}, {"cu_seqlens", 0},
                                {"layout", 0},          {"backend", 0}, {"kernel", 0}};
   const char *version = bsd_version();
   if (task != NULL) {
@@ -111,8 +112,8 @@ static int candidate_specs(const bsd_task *task, const bsd_layout_spec *asked, i
 
 static bsd_status make_candidate(const bsd_task *task, const bsd_layout_spec *spec, int rank,
                                  int nranks, candidate *c, bsd_error *error) {
-  BSD_TRY(bsd_layout_create(spec, task->length, nranks, bsd_task_smallest_segment(task), task->block,
-                            &c->layout, error));
+  BSD_TRY(bsd_layout_create(spec, task->length, nranks, bsd_task_smallest_segment(task),
+                            task->block, &c->layout, error));
   BSD_TRY(bsd_share_create(task, &c->layout, rank, &c->share, error));
   return bsd_schedule_create(c->share, &c->schedule, error);
 }
@@ -165,12 +166,12 @@ static int choose(bsd_plan *plan, const candidate *candidates, int n) {
     char name[64];
     bsd_layout_format(&candidates[c].layout, name, sizeof name);
     if (used < size)
-      used += (size_t)snprintf(text + used, size - used,
-                               "%s%s: worst rank receives %" PRId64 " + %" PRId64
-                               " bytes, imbalance %.3f, predicted %.4g ms",
-                               c ? "; " : "", name, t->received_worst[BSD_FORWARD],
-                               t->received_worst[BSD_BACKWARD], imbalance(t, plan->nranks),
-                               1e3 * time);
+      used +=
+          (size_t)snprintf(text + used, size - used,
+                           "%s%s: worst rank receives %" PRId64 " + %" PRId64
+                           " bytes, imbalance %.3f, predicted %.4g ms",
+                           c ? "; " : "", name, t->received_worst[BSD_FORWARD],
+                           t->received_worst[BSD_BACKWARD], imbalance(t, plan->nranks), 1e3 * time);
     if (time < best_time) {
       best_time = time;
       best = c;
@@ -222,8 +223,8 @@ static bsd_status choose_layout(bsd_plan *plan, const bsd_layout_spec *asked, bs
 /* ---- making ready ------------------------------------------------------------------------ */
 
 static bsd_kernel_shape kernel_shape(const bsd_task *t) {
-  bsd_kernel_shape shape = {t->heads, t->kv_heads, t->head_dim, t->block, t->dtype, t->causal,
-                            0,        1,           t->allow_tf32, t->allow_atomics};
+  bsd_kernel_shape shape = {t->heads,  t->kv_heads, t->head_dim, t->block,      t->dtype,
+                            t->causal, 0,           1,           t->allow_tf32, t->allow_atomics};
   int64_t b;
   for (b = 0; b < t->pattern->nbranches; b++) {
     shape.has_window |= t->pattern->branches[b].has_window;
@@ -235,10 +236,26 @@ static bsd_kernel_shape kernel_shape(const bsd_task *t) {
 static bsd_status make_lists(bsd_plan *plan, bsd_error *error) {
   const bsd_backend_table *backend = plan->context->backend;
   void *device = plan->context->device;
+  bsd_kernel_shape shape = kernel_shape(plan->task);
   BSD_TRY(bsd_plan_lists_create(plan->share, &plan->schedule, &plan->lists, error));
-  BSD_TRY(backend->prepare(device, plan->lists.rows, plan->lists.nrow_passes, &plan->row_lists, error));
-  return backend->prepare(device, plan->lists.columns, plan->lists.ncolumn_passes,
+  BSD_TRY(backend->prepare(device, &shape, plan->lists.rows, plan->lists.nrow_passes,
+                           &plan->row_lists, error));
+  return backend->prepare(device, &shape, plan->lists.columns, plan->lists.ncolumn_passes,
                           &plan->column_lists, error);
+}
+
+/* Streams, events and staging of a backend whose work is asynchronous. */
+static bsd_status make_streams(bsd_plan *plan, bsd_error *error) {
+  const bsd_backend_table *backend = plan->context->backend;
+  void *device = plan->context->device;
+  int i;
+  BSD_TRY(backend->stream_create(device, &plan->exchange_stream, error));
+  for (i = 0; i < BSD_EVENTS; i++)
+    BSD_TRY(backend->event_create(device, &plan->event[i], error));
+  if (backend->id == BSD_BACKEND_CPU || plan->context->comm->takes_device_memory ||
+      plan->nranks == 1)
+    return BSD_OK;
+  return backend->alloc_host(device, plan->map.messages_bytes, &plan->staging, error);
 }
 
 static bsd_status make_workspace(bsd_plan *plan, bsd_error *error) {
@@ -246,6 +263,7 @@ static bsd_status make_workspace(bsd_plan *plan, bsd_error *error) {
   BSD_TRY(bsd_plan_map_workspace(plan, error));
   if (plan->offline)
     return BSD_OK;
+  BSD_TRY(make_streams(plan, error));
   BSD_TRY(backend->alloc(plan->context->device, plan->map.bytes, &plan->own_workspace, error));
   plan->workspace = plan->own_workspace;
   return bsd_plan_build_tables(plan, error);
@@ -275,8 +293,8 @@ static bsd_status check_arguments(bsd_context *context, const bsd_problem *probl
   if (context->comm->failed)
     return bsd_fail(error, BSD_ERR_STATE,
                     "the communicator has failed before: destroy the context and begin anew");
-  if (problem != NULL && (problem->layout.kind < BSD_LAYOUT_AUTO ||
-                          problem->layout.kind > BSD_LAYOUT_CUSTOM))
+  if (problem != NULL &&
+      (problem->layout.kind < BSD_LAYOUT_AUTO || problem->layout.kind > BSD_LAYOUT_CUSTOM))
     return bsd_fail(error, BSD_ERR_ARG, "layout.kind is %d but must be a bsd_layout_kind",
                     (int)problem->layout.kind);
   return BSD_OK;
@@ -310,6 +328,7 @@ static bsd_status create(bsd_context *context, const bsd_pattern *pattern,
   p->rank = rank;
   p->nranks = nranks;
   p->offline = offline;
+  p->last_pass = -1;
   status = fill(p, pattern, problem != NULL ? problem : &none, error);
   if (status != BSD_OK) {
     bsd_plan_destroy(p);
@@ -333,19 +352,25 @@ bsd_status bsd_plan_create_offline(bsd_context *context, const bsd_pattern *patt
   if (context == NULL)
     return BSD_ERR_ARG;
   if (nranks < 1 || rank < 0 || rank >= nranks)
-    return bsd_fail(&context->error, BSD_ERR_ARG, "rank is %d of %d but must be 0 .. nranks-1", rank,
-                    nranks);
+    return bsd_fail(&context->error, BSD_ERR_ARG, "rank is %d of %d but must be 0 .. nranks-1",
+                    rank, nranks);
   return create(context, pattern, problem, rank, nranks, 1, plan);
 }
 
 void bsd_plan_destroy(bsd_plan *plan) {
   const bsd_backend_table *backend;
-  int pass;
+  int pass, i;
   if (plan == NULL)
     return;
   backend = plan->context->backend;
+  if (!plan->offline && !plan->context->comm->failed)
+    bsd_plan_wait(plan, 0);
   backend->discard(plan->context->device, plan->row_lists);
   backend->discard(plan->context->device, plan->column_lists);
+  backend->release_host(plan->context->device, plan->staging);
+  for (i = 0; i < BSD_EVENTS; i++)
+    backend->event_destroy(plan->context->device, plan->event[i]);
+  backend->stream_destroy(plan->context->device, plan->exchange_stream);
   bsd_plan_free_tables(plan);
   if (plan->own_workspace != NULL)
     backend->release(plan->context->device, plan->own_workspace);
@@ -380,8 +405,8 @@ bsd_status bsd_plan_set_workspace(bsd_plan *plan, void *workspace, size_t bytes)
   if (plan->offline)
     return bsd_fail(error, BSD_ERR_STATE, "the plan was made offline and needs no workspace");
   if (workspace != NULL && bytes < (size_t)plan->map.bytes)
-    return bsd_fail(error, BSD_ERR_ARG, "workspace has %zu bytes but the plan needs %" PRId64, bytes,
-                    plan->map.bytes);
+    return bsd_fail(error, BSD_ERR_ARG, "workspace has %zu bytes but the plan needs %" PRId64,
+                    bytes, plan->map.bytes);
   if ((uintptr_t)workspace % 256 != 0)
     return bsd_fail(error, BSD_ERR_ARG, "workspace is at %p but must be aligned to 256 bytes",
                     workspace);

@@ -31,30 +31,44 @@ typedef struct bsd_plan_lists {
   bsd_pass *rows;    /* forward and dq: one pass per branch */
   bsd_pass *columns; /* dk, dv: one per (query head of the group, branch), branch innermost */
   int64_t nrow_passes, ncolumn_passes;
-  bsd_list *storage;             /* of both */
-  bsd_ordered_list *ordered[2];  /* by side, one per share list; all NULL inside with one stage */
-  int32_t *heads;                /* of the column passes' lists */
+  bsd_list *storage;            /* of both */
+  bsd_ordered_list *ordered[2]; /* by side, one per share list; all NULL inside with one stage */
+  int32_t *heads;               /* of the column passes' lists */
 } bsd_plan_lists;
 
 /* What lies in device memory beside the workspace: tables that kernels read, rebuilt with it. */
 typedef struct bsd_plan_tables {
-  void *device;                /* one allocation */
-  bsd_pack *kv_pack, *q_pack;  /* [npeers], host structs with device pointers inside */
+  void *device;                 /* one allocation */
+  bsd_pack *kv_pack, *q_pack;   /* [npeers], host structs with device pointers inside */
   bsd_received *received[2][6]; /* by pass and bsd_message_part, device pointers to [npeers] */
 } bsd_plan_tables;
 
 typedef enum bsd_message_part {
-  BSD_PART_K, BSD_PART_V, BSD_PART_Q, BSD_PART_DO, BSD_PART_LSE, BSD_PART_DELTA
+  BSD_PART_K,
+  BSD_PART_V,
+  BSD_PART_Q,
+  BSD_PART_DO,
+  BSD_PART_LSE,
+  BSD_PART_DELTA
 } bsd_message_part;
 
 /* Byte offsets into the workspace; -1: not there. */
 typedef struct bsd_workspace_map {
-  int64_t *receive[2], *send[2]; /* by pass, [npeers] */
+  int64_t *receive[2], *send[2];          /* by pass, [npeers] */
+  int64_t messages_first, messages_bytes; /* where the messages of either pass lie */
   int64_t acc_o, acc_lse;                 /* forward */
   int64_t delta, acc_dq, acc_dk, acc_dv;  /* backward */
   int64_t scratch;
   int64_t bytes;
 } bsd_workspace_map;
+
+/* What the last run of a pass moved and waited for, by the host's clock. */
+typedef struct bsd_pass_record {
+  int64_t bytes_received;
+  double exposed_ms, exchange_ms;
+} bsd_pass_record;
+
+enum { BSD_EVENT_FORK, BSD_EVENT_JOIN, BSD_EVENT_LOCAL_DONE, BSD_EVENT_REJOINED, BSD_EVENTS };
 
 struct bsd_plan {
   bsd_context *context;
@@ -63,24 +77,29 @@ struct bsd_plan {
   bsd_share *share;
   bsd_schedule schedule;
   int rank, nranks;
-  int offline;   /* made without a communicator: cannot run */
+  int offline; /* made without a communicator: cannot run */
   uint64_t hash;
   const bsd_kernels *kernels;
   bsd_plan_lists lists;
-  bsd_lists *row_lists, *column_lists; /* ready for the backend */
+  bsd_lists *row_lists, *column_lists;     /* ready for the backend */
   int accumulate_rows, accumulate_columns; /* several passes add to one output */
-  int clear; /* some tokens may be in no row of a pass */
+  int clear;                               /* some tokens may be in no row of a pass */
   bsd_plan_tables tables;
   bsd_workspace_map map;
   void *workspace, *own_workspace;
-  void *exchange_stream, *fork_event, *join_event;
+  void *staging; /* host copy of the messages, where the transport cannot take the device's */
+  void *exchange_stream; /* the exchange's own, forked from the caller's and rejoined by events */
+  void *event[BSD_EVENTS];
+  void *last_stream; /* of the last run: bsd_plan_wait asks it */
   bsd_totals totals;
   int have_totals; /* an offline plan works them out when they are asked for */
   int64_t local_length;
   double plan_ms;
   double predicted[2]; /* seconds by pass */
   char layout_text[64], layout_reason[512];
-  bsd_run_statistics run_stats;
+  bsd_pass_record record[2]; /* by pass, of the last run */
+  double posted_at;          /* host clock, seconds */
+  int last_pass;             /* -1 before the first run */
 };
 
 /* plan_lists.c: passes from the share and schedule. */
@@ -91,7 +110,7 @@ void bsd_plan_lists_free(bsd_plan_lists *lists, int64_t nshare_lists);
 int bsd_plan_lists_is_valid(const bsd_plan_lists *lists, const bsd_share *share,
                             const bsd_schedule *schedule);
 
-/* plan_tables.c */
+/* plan_tables.c: where everything lies, and what a run needs beside the workspace. */
 bsd_status bsd_plan_map_workspace(bsd_plan *plan, bsd_error *error);
 bsd_status bsd_plan_build_tables(bsd_plan *plan, bsd_error *error);
 void bsd_plan_free_tables(bsd_plan *plan);

@@ -11,10 +11,10 @@
 typedef struct stage_work { /* while stages are being worked out */
   const bsd_share *share;
   const bsd_schedule *schedule;
-  uint8_t *source_stage;   /* [npeers + 1] */
-  uint8_t **row_stage[2];  /* by side and share list: [nown] */
-  uint8_t *token_stage;    /* [local tokens] */
-  int64_t *list_of;        /* [branch * head_classes + head class]: share list, or -1 */
+  uint8_t *source_stage;  /* [npeers + 1] */
+  uint8_t **row_stage[2]; /* by side and share list: [nown] */
+  uint8_t *token_stage;   /* [local tokens] */
+  int64_t *list_of;       /* [branch * head_classes + head class]: share list, or -1 */
 } stage_work;
 
 static const bsd_share_list *list_at(const stage_work *w, int64_t branch, int64_t head_class,
@@ -244,7 +244,8 @@ static bsd_status make_passes(const stage_work *w, bsd_plan_lists *lists, bsd_er
   lists->ncolumn_passes = branches * task->group;
   BSD_TRY(bsd_alloc(&lists->rows, lists->nrow_passes, sizeof(bsd_pass), error));
   BSD_TRY(bsd_alloc(&lists->columns, lists->ncolumn_passes, sizeof(bsd_pass), error));
-  BSD_TRY(bsd_alloc(&lists->storage, branches * classes * (1 + task->group), sizeof(bsd_list), error));
+  BSD_TRY(
+      bsd_alloc(&lists->storage, branches * classes * (1 + task->group), sizeof(bsd_list), error));
   BSD_TRY(bsd_alloc(&lists->heads, branches * task->heads, sizeof(int32_t), error));
   list = lists->storage;
   for (b = 0; b < branches; b++) {

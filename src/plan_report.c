@@ -61,7 +61,8 @@ static bsd_status need_totals(bsd_plan *plan, bsd_error *error) {
 
 static void comm_stats(const bsd_plan *plan, int pass, bsd_comm_stats *out) {
   const bsd_task *t = plan->task;
-  int64_t shares = (int64_t)(plan->nranks - 1) * t->length * t->kv_heads * 2 * t->head_dim * t->batch;
+  int64_t shares =
+      (int64_t)(plan->nranks - 1) * t->length * t->kv_heads * 2 * t->head_dim * t->batch;
   int64_t i;
   out->bytes_lower_bound = plan->totals.received[pass];
   out->bytes_received_worst = plan->totals.received_worst[pass];

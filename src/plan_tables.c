@@ -49,14 +49,16 @@ bsd_status bsd_plan_map_workspace(bsd_plan *plan, bsd_error *error) {
     BSD_TRY(bsd_alloc(&map->send[pass], plan->share->npeers, sizeof(int64_t), error));
   }
   map->scratch = take(&end[BSD_FORWARD], scratch_bytes(plan));
-  end[BSD_BACKWARD] = end[BSD_FORWARD];
+  map->messages_first = end[BSD_BACKWARD] = end[BSD_FORWARD];
   map->acc_o = map->acc_lse = map->acc_dq = map->acc_dk = map->acc_dv = -1;
   map_messages(plan, BSD_FORWARD, &end[BSD_FORWARD]);
+  map->messages_bytes = end[BSD_FORWARD] - map->messages_first;
   if (plan->accumulate_rows) {
     map->acc_o = take(&end[BSD_FORWARD], q_rows * row);
     map->acc_lse = take(&end[BSD_FORWARD], q_rows * (int64_t)sizeof(float));
   }
   map_messages(plan, BSD_BACKWARD, &end[BSD_BACKWARD]);
+  map->messages_bytes = bsd_max(map->messages_bytes, end[BSD_BACKWARD] - map->messages_first);
   map->delta = take(&end[BSD_BACKWARD], q_rows * (int64_t)sizeof(float));
   if (plan->accumulate_rows)
     map->acc_dq = take(&end[BSD_BACKWARD], q_rows * row);
@@ -121,8 +123,9 @@ static bsd_status head_rows(const bsd_bitset *sets, const int32_t *class_of, int
 }
 
 /* Puts a pack's arrays; its pointers are offsets until the blob has its address. */
-static bsd_status put_pack(blob *b, const bsd_bitset *sets, int64_t classes, const int32_t *class_of,
-                           int64_t heads, bsd_pack *pack, bsd_error *error) {
+static bsd_status put_pack(blob *b, const bsd_bitset *sets, int64_t classes,
+                           const int32_t *class_of, int64_t heads, bsd_pack *pack,
+                           bsd_error *error) {
   bsd_pack_run *runs = NULL;
   int64_t *class_ptr = NULL, *rows = NULL, count = 0, capacity = 0, c, offset[4] = {0};
   bsd_status status = bsd_alloc(&class_ptr, classes + 1, sizeof(int64_t), error);
@@ -172,7 +175,8 @@ static bsd_status put_peer_rows(blob *b, const bsd_task *task, const bsd_peer *p
   bsd_status status =
       head_rows(peer->kv_receive, task->kv_class, task->kv_heads, &kv, &out->kv_batch_rows, error);
   if (status == BSD_OK)
-    status = head_rows(peer->q_receive, task->head_class, task->heads, &q, &out->q_batch_rows, error);
+    status =
+        head_rows(peer->q_receive, task->head_class, task->heads, &q, &out->q_batch_rows, error);
   if (status == BSD_OK)
     status = put(b, kv, task->kv_heads * (int64_t)sizeof(int64_t), &out->kv_head_row, error);
   if (status == BSD_OK)
@@ -188,12 +192,18 @@ static int64_t part_offset(const bsd_task *task, const peer_rows *rows, bsd_mess
   int64_t kv = task->batch * rows->kv_batch_rows * row, q = task->batch * rows->q_batch_rows * row;
   int64_t f32 = task->batch * rows->q_batch_rows * (int64_t)sizeof(float);
   switch (part) {
-  case BSD_PART_K: return 0;
-  case BSD_PART_V: return kv;
-  case BSD_PART_Q: return 2 * kv;
-  case BSD_PART_DO: return 2 * kv + q;
-  case BSD_PART_LSE: return 2 * kv + 2 * q;
-  default: return 2 * kv + 2 * q + f32;
+  case BSD_PART_K:
+    return 0;
+  case BSD_PART_V:
+    return kv;
+  case BSD_PART_Q:
+    return 2 * kv;
+  case BSD_PART_DO:
+    return 2 * kv + q;
+  case BSD_PART_LSE:
+    return 2 * kv + 2 * q;
+  default:
+    return 2 * kv + 2 * q + f32;
   }
 }
 
@@ -242,8 +252,7 @@ static bsd_status build(bsd_plan *plan, blob *b, peer_rows *rows, bsd_error *err
       bsd_received *host = (bsd_received *)(b->host + offset[pass][part]);
       for (i = 0; i < n; i++)
         fill_received(plan, pass, (bsd_message_part)part, i, &rows[i], tables->device, &host[i]);
-      tables->received[pass][part] =
-          (bsd_received *)((char *)tables->device + offset[pass][part]);
+      tables->received[pass][part] = (bsd_received *)((char *)tables->device + offset[pass][part]);
     }
   BSD_TRY(backend->copy_in(plan->context->device, tables->device, b->host, b->size, NULL, error));
   return backend->synchronize(plan->context->device, NULL, error);

@@ -114,8 +114,9 @@ static void whole_columns(const bsd_task *task, const bsd_segment *segment, cons
   }
 }
 
-int64_t bsd_rows_pairs(const bsd_task *task, int64_t branch, const bsd_segment *segment, int64_t base,
-                       int64_t t0, int64_t count, const bsd_run *columns, int64_t nruns) {
+int64_t bsd_rows_pairs(const bsd_task *task, int64_t branch, const bsd_segment *segment,
+                       int64_t base, int64_t t0, int64_t count, const bsd_run *columns,
+                       int64_t nruns) {
   const bsd_pattern_branch *b = &task->pattern->branches[branch];
   tile_queries q = {t0, count, t0 + count - 1, b->left, b->right};
   int64_t pairs = 0, low, high, i, j;

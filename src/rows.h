@@ -19,7 +19,8 @@ bsd_status bsd_rows_column(const bsd_task *task, int64_t branch, int64_t head,
 
 /* Pairs of the gathered queries t0 .. t0+count-1 of one row with all keys of the row's active columns,
  * which are given as runs of block numbers plus `base`. */
-int64_t bsd_rows_pairs(const bsd_task *task, int64_t branch, const bsd_segment *segment, int64_t base,
-                       int64_t t0, int64_t count, const bsd_run *columns, int64_t nruns);
+int64_t bsd_rows_pairs(const bsd_task *task, int64_t branch, const bsd_segment *segment,
+                       int64_t base, int64_t t0, int64_t count, const bsd_run *columns,
+                       int64_t nruns);
 
 #endif

@@ -49,8 +49,12 @@ bsd_status bsd_schedule_create(const bsd_share *share, bsd_schedule *schedule, b
     index_of[share->peers[i].rank] = (int32_t)i + 1;
   for (s = 1; s < nranks; s++) {
     int from = index_of[(rank - s + nranks) % nranks], to = index_of[(rank + s) % nranks];
-    bsd_step step = {.step = s, .stage = 1, .receive_peer = -1, .send_peer = -1,
-                     .receive_index = -1, .send_index = -1};
+    bsd_step step = {.step = s,
+                     .stage = 1,
+                     .receive_peer = -1,
+                     .send_peer = -1,
+                     .receive_index = -1,
+                     .send_index = -1};
     if (from > 0)
       fill_side(share, &step, from - 1, 1);
     if (to > 0)
@@ -99,9 +103,11 @@ int bsd_schedule_is_valid(const bsd_schedule *schedule, const bsd_share *share) 
   int pass, n = schedule->nranks;
   for (i = 0; i < schedule->nsteps; i++) {
     const bsd_step *step = &schedule->steps[i];
-    if (step->step < 1 || step->step >= n || step->stage < 1 || step->stage >= schedule->stages + (schedule->stages == 1))
+    if (step->step < 1 || step->step >= n || step->stage < 1 ||
+        step->stage >= schedule->stages + (schedule->stages == 1))
       return 0;
-    if (i > 0 && (schedule->steps[i - 1].step >= step->step || schedule->steps[i - 1].stage > step->stage))
+    if (i > 0 &&
+        (schedule->steps[i - 1].step >= step->step || schedule->steps[i - 1].stage > step->stage))
       return 0;
     if (step->receive_peer >= 0 && step->receive_peer != (schedule->rank - step->step + n) % n)
       return 0;

@@ -14,18 +14,18 @@
 enum { BSD_FORWARD = 0, BSD_BACKWARD = 1 };
 
 typedef struct bsd_step {
-  int step;               /* 1 .. P-1 */
-  int stage;              /* its arrivals are used in this stage, >= 1 */
-  int receive_peer;       /* rank, or -1: nothing arrives in either pass */
-  int send_peer;          /* rank, or -1 */
-  int64_t receive_index;  /* peer index in the share, -1 */
+  int step;              /* 1 .. P-1 */
+  int stage;             /* its arrivals are used in this stage, >= 1 */
+  int receive_peer;      /* rank, or -1: nothing arrives in either pass */
+  int send_peer;         /* rank, or -1 */
+  int64_t receive_index; /* peer index in the share, -1 */
   int64_t send_index;
   int64_t receive_bytes[2], send_bytes[2]; /* by pass; 0: no message */
 } bsd_step;
 
 typedef struct bsd_schedule {
   int rank, nranks;
-  int stages;      /* 1: all local */
+  int stages; /* 1: all local */
   int64_t nsteps;
   bsd_step *steps; /* ascending by step */
 } bsd_schedule;

@@ -231,7 +231,8 @@ static bsd_status evaluate_list(const bsd_share *share, bsd_share_list *list, bs
 static void count_list(bsd_share *share, const bsd_share_list *list) {
   const bsd_task *task = share->task;
   const bsd_side *side = &list->side[BSD_ROWS];
-  int64_t heads = task->head_class_ptr[list->head_class + 1] - task->head_class_ptr[list->head_class];
+  int64_t heads =
+      task->head_class_ptr[list->head_class + 1] - task->head_class_ptr[list->head_class];
   int64_t pairs = 0, blocks = 0, i, f, j;
   for (i = 0; i < list->nown; i++) {
     const bsd_tile *tile = &list->own_tiles[i];

@@ -23,8 +23,8 @@ typedef struct bsd_own_tile {
 /* One direction of a list. `needed` numbers the other side's blocks: a segment's block J is key
  * block_base + J, tiles are the needed keys in order. */
 typedef struct bsd_side {
-  bsd_runs runs;      /* active blocks of each own tile as runs of keys */
-  int64_t *run_ptr;   /* [own + 1] */
+  bsd_runs runs;    /* active blocks of each own tile as runs of keys */
+  int64_t *run_ptr; /* [own + 1] */
   bsd_bitset needed;
   bsd_entry *entries; /* the same as runs of tile numbers */
   int64_t nentries, entry_capacity;
@@ -62,7 +62,7 @@ typedef struct bsd_share {
   int rank;
   bsd_share_list *lists; /* by branch, then head class; only served ones */
   int64_t nlists;
-  bsd_peer *peers;       /* by ring step: rank - s receives first; fragment source = index + 1 */
+  bsd_peer *peers; /* by ring step: rank - s receives first; fragment source = index + 1 */
   int64_t npeers, peer_capacity;
   int64_t pairs;         /* of this rank's queries, all heads, one batch entry */
   int64_t active_blocks; /* of rows whose first query is here, all heads */

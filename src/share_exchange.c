@@ -13,7 +13,8 @@
 static bsd_status add_peer(bsd_share *share, int rank, bsd_peer **peer, bsd_error *error) {
   const bsd_task *task = share->task;
   bsd_peer *p;
-  BSD_TRY(bsd_grow(&share->peers, &share->peer_capacity, share->npeers + 1, sizeof(bsd_peer), error));
+  BSD_TRY(
+      bsd_grow(&share->peers, &share->peer_capacity, share->npeers + 1, sizeof(bsd_peer), error));
   p = &share->peers[share->npeers];
   memset(p, 0, sizeof *p);
   p->rank = rank;
@@ -85,7 +86,8 @@ static int64_t tile_tokens(const bsd_task *task, const bsd_segment *segment, int
   return bsd_min(task->block, segment->tokens - block * task->block);
 }
 
-static piece piece_at(const bsd_share *share, const bsd_segment *segment, int64_t block, int64_t slot) {
+static piece piece_at(const bsd_share *share, const bsd_segment *segment, int64_t block,
+                      int64_t slot) {
   int64_t run, left = tile_tokens(share->task, segment, block) - slot;
   piece p;
   p.slot = slot;
@@ -103,8 +105,8 @@ static bsd_bitset *receive_set(const bsd_share *share, const bsd_share_list *lis
                            : &peer->q_receive[list->head_class];
 }
 
-static bsd_status collect_remote(bsd_share *share, bsd_share_list *list, int which, int32_t *peer_of,
-                                 bsd_error *error) {
+static bsd_status collect_remote(bsd_share *share, bsd_share_list *list, int which,
+                                 int32_t *peer_of, bsd_error *error) {
   bsd_side *side = &list->side[which];
   tile_walk walk = {{0, 0}, 0};
   int64_t block, slot;
@@ -264,7 +266,8 @@ static bsd_status make_entries(const bsd_share_list *list, bsd_side *side, bsd_e
 
 /* The other side's tile has tokens of some peers: the own tile's tokens go to each of them, once. */
 static bsd_status send_for_tile(bsd_share *share, const bsd_share_list *list, int which,
-                                const bsd_tile *tile, int64_t own, int64_t *stamp, bsd_error *error) {
+                                const bsd_tile *tile, int64_t own, int64_t *stamp,
+                                bsd_error *error) {
   const bsd_side *side = &list->side[which];
   const bsd_tile *mine = &list->own_tiles[own];
   int64_t f, m;

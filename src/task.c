@@ -41,7 +41,13 @@ static bsd_status check_shape(const bsd_problem *p, bsd_error *error) {
   if (!isfinite(p->scale))
     return bsd_fail(error, BSD_ERR_ARG, "scale is %g but must be finite", p->scale);
   switch (p->block) {
-  case 0: case 16: case 32: case 64: case 128: case 256: break;
+  case 0:
+  case 16:
+  case 32:
+  case 64:
+  case 128:
+  case 256:
+    break;
   default:
     return bsd_fail(error, BSD_ERR_ARG, "block is %" PRId64 " but must be 16, 32, 64, 128 or 256",
                     p->block);
@@ -134,7 +140,8 @@ static bsd_status check_pattern(const bsd_task *t, bsd_error *error) {
     return bsd_fail(error, BSD_ERR_PATTERN, "pattern has no branches but needs at least one");
   if (p->combine == BSD_COMBINE_HEADS && p->nbranches > t->heads_total)
     return bsd_fail(error, BSD_ERR_PATTERN,
-                    "combine=heads: pattern has %" PRId64 " branches but there are %" PRId64 " heads",
+                    "combine=heads: pattern has %" PRId64 " branches but there are %" PRId64
+                    " heads",
                     p->nbranches, t->heads_total);
   for (b = 0; b < p->nbranches; b++)
     for (i = 0; i < p->branches[b].nterms; i++)
@@ -158,9 +165,12 @@ int64_t bsd_task_offset(const bsd_task *task, int64_t branch, int64_t head) {
   const bsd_pattern_branch *b = &task->pattern->branches[branch];
   int64_t r = b->dilation, h = task->head_first + head;
   switch (b->offset) {
-  case BSD_OFFSET_GROUP: return h / bsd_ceil_div(task->heads_total, r);
-  case BSD_OFFSET_KV: return (h / task->group) % r;
-  default: return h % r;
+  case BSD_OFFSET_GROUP:
+    return h / bsd_ceil_div(task->heads_total, r);
+  case BSD_OFFSET_KV:
+    return (h / task->group) % r;
+  default:
+    return h % r;
   }
 }
 

@@ -23,11 +23,11 @@ typedef struct bsd_task {
 
   /* KV heads of one class want the same tokens; query heads of one class share every list. */
   int64_t kv_classes, head_classes;
-  int32_t *kv_class;         /* [kv_heads] */
-  int32_t *head_class;       /* [heads] */
-  int32_t *head_class_head;  /* [head_classes] first head of the class */
-  int32_t *head_class_kv;    /* [head_classes] its KV class */
-  int64_t *head_class_ptr;   /* [head_classes + 1] offsets into head_class_members */
+  int32_t *kv_class;           /* [kv_heads] */
+  int32_t *head_class;         /* [heads] */
+  int32_t *head_class_head;    /* [head_classes] first head of the class */
+  int32_t *head_class_kv;      /* [head_classes] its KV class */
+  int64_t *head_class_ptr;     /* [head_classes + 1] offsets into head_class_members */
   int32_t *head_class_members; /* query heads by class, ascending */
 } bsd_task;
 

@@ -12,12 +12,12 @@
 
 typedef struct transfer {
   bsd_plan *plan;
-  int64_t outer;           /* independent [tokens] planes: B, for lse B*H */
-  int64_t row;             /* bytes of a token in a plane */
-  bsd_position_run *runs;  /* [nranks] what each rank passes or asks for */
-  char *global;            /* [outer][runs[me].count][row] */
-  char *local;             /* [outer][local n][row], host */
-  char **buffers;          /* [2 * nranks] messages */
+  int64_t outer;          /* independent [tokens] planes: B, for lse B*H */
+  int64_t row;            /* bytes of a token in a plane */
+  bsd_position_run *runs; /* [nranks] what each rank passes or asks for */
+  char *global;           /* [outer][runs[me].count][row] */
+  char *local;            /* [outer][local n][row], host */
+  char **buffers;         /* [2 * nranks] messages */
 } transfer;
 
 /* Tokens of a rank before a position. */
@@ -160,8 +160,8 @@ static bsd_status check_cover(const transfer *t, bsd_error *error) {
   }
   if (status == BSD_OK && next != t->plan->task->length)
     status = bsd_fail(error, BSD_ERR_ARG,
-                      "bsd_scatter: the ranks' runs end at %" PRId64 " but length is %" PRId64, next,
-                      t->plan->task->length);
+                      "bsd_scatter: the ranks' runs end at %" PRId64 " but length is %" PRId64,
+                      next, t->plan->task->length);
   bsd_free(sorted);
   return status;
 }
@@ -177,8 +177,8 @@ static bsd_status check_arguments(const bsd_plan *plan, bsd_tensor_kind kind, co
                     "run of %" PRId64 " positions from %" PRId64 " does not lie in 0 .. %" PRId64,
                     count, first, n - 1);
   if (global == NULL && count > 0)
-    return bsd_fail(error, BSD_ERR_ARG, "the host pointer is NULL but the run has %" PRId64 " tokens",
-                    count);
+    return bsd_fail(error, BSD_ERR_ARG,
+                    "the host pointer is NULL but the run has %" PRId64 " tokens", count);
   if (local == NULL && plan->local_length > 0)
     return bsd_fail(error, BSD_ERR_ARG,
                     "the local pointer is NULL but this rank holds %" PRId64 " tokens",
@@ -203,7 +203,8 @@ static bsd_status announce(transfer *t, int64_t first, int64_t count, int scatte
 }
 
 /* On the CPU the caller's memory is used in place, on a device through a host copy. */
-static bsd_status run(transfer *t, int scatter, void *device_memory, void *stream, bsd_error *error) {
+static bsd_status run(transfer *t, int scatter, void *device_memory, void *stream,
+                      bsd_error *error) {
   const bsd_backend_table *backend = t->plan->context->backend;
   void *device = t->plan->context->device;
   int64_t bytes = t->outer * t->plan->local_length * t->row;

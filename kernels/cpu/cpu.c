@@ -103,9 +103,9 @@ static bsd_status cpu_synchronize(void *device, void *stream, bsd_error *error) 
   return BSD_OK;
 }
 
-static bsd_status cpu_prepare(void *device, const bsd_pass *passes, int64_t npasses,
-                              bsd_lists **lists, bsd_error *error) {
-  (void)device;
+static bsd_status cpu_prepare(void *device, const bsd_kernel_shape *shape, const bsd_pass *passes,
+                              int64_t npasses, bsd_lists **lists, bsd_error *error) {
+  (void)device, (void)shape;
   bsd_lists *made;
   BSD_TRY(bsd_alloc(&made, 1, sizeof *made, error));
   made->passes = passes;
@@ -141,6 +141,17 @@ static bsd_status cpu_event_query(void *device, void *event, int *done, bsd_erro
   return BSD_OK;
 }
 
+static bsd_status cpu_stream_query(void *device, void *stream, int *done, bsd_error *error) {
+  (void)device, (void)stream, (void)error;
+  *done = 1;
+  return BSD_OK;
+}
+
+static double cpu_event_elapsed_ms(void *device, void *start, void *stop) {
+  (void)device, (void)start, (void)stop;
+  return 0;
+}
+
 const bsd_backend_table bsd_cpu_backend = {.name = "cpu",
                                            .id = BSD_BACKEND_CPU,
                                            .open = cpu_open,
@@ -148,6 +159,8 @@ const bsd_backend_table bsd_cpu_backend = {.name = "cpu",
                                            .select = cpu_select,
                                            .alloc = cpu_alloc,
                                            .release = cpu_release,
+                                           .alloc_host = cpu_alloc,
+                                           .release_host = cpu_release,
                                            .copy_in = cpu_copy,
                                            .copy_out = cpu_copy,
                                            .synchronize = cpu_synchronize,
@@ -160,4 +173,6 @@ const bsd_backend_table bsd_cpu_backend = {.name = "cpu",
                                            .event_destroy = cpu_destroy_nothing,
                                            .event_record = cpu_order_nothing,
                                            .stream_wait = cpu_order_nothing,
-                                           .event_query = cpu_event_query};
+                                           .event_query = cpu_event_query,
+                                           .stream_query = cpu_stream_query,
+                                           .event_elapsed_ms = cpu_event_elapsed_ms};
