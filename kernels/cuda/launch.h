@@ -8,7 +8,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include "../kernels.h"
 #include "lists.h"
 
 #ifdef __cplusplus
@@ -44,6 +43,10 @@ typedef struct bsd_cuda_family {
   const char *name;
   bsd_kernel id;
   bsd_cuda_direction forward, backward;
+  /* Called once per opened device on which the family may run, with that device current: raises the
+   * kernels' limits of shared memory (bsd_cuda_allow_shared), which also loads them. May be NULL. */
+  bsd_status (*open)(const bsd_cuda_device *device, bsd_error *error);
+  int least_capability; /* below it, the family is not opened and never applies */
   /* Hook at the end of prepare, for shapes to which the family applies: makes what the family wants beside
    * lists.h's arrays (from lists->passes) and leaves it in *extra (= lists->extra[family]). May be NULL. */
   bsd_status (*prepare)(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
@@ -56,8 +59,24 @@ extern const bsd_cuda_family bsd_cuda_simt;
 /* OK, or BACKEND with what was being done ("launching the forward kernel") and CUDA's own words. */
 bsd_status bsd_cuda_check(cudaError_t result, const char *doing, bsd_error *error);
 
-/* After a launch: its error, if it had one. Does not wait for the kernel. */
-bsd_status bsd_cuda_launched(const char *kernel, bsd_error *error);
+/* The shape of a launch. grid_x work items, grid_y batch entries; either 0: nothing is launched. */
+typedef struct bsd_cuda_grid {
+  int64_t x, y;
+  int threads;
+  int64_t shared_bytes; /* dynamic */
+  int after_previous; /* programmatic dependent launch: may start before the kernel before it ends */
+} bsd_cuda_grid;
+
+/* Launches `kernel` (a __global__ function) on the device, whichever is the caller's current one; the
+ * current device is unchanged after it. arguments: one pointer per parameter. Does not wait. Every kernel of
+ * the backend goes through here (launch.cuh has a typed form). Errors: BACKEND, UNSUPPORTED (a grid beyond
+ * CUDA's limits). */
+bsd_status bsd_cuda_launch(const bsd_cuda_device *device, const char *name, const void *kernel,
+                           const bsd_cuda_grid *grid, void **arguments, void *stream,
+                           bsd_error *error);
+
+/* Lets `kernel` take that much dynamic shared memory; for families' open. */
+bsd_status bsd_cuda_allow_shared(const void *kernel, int64_t bytes, bsd_error *error);
 
 /* outputs.cu: the slots that all families share. */
 bsd_status bsd_cuda_clear_forward(void *device, const bsd_call *call, void *stream,

@@ -10,11 +10,11 @@
 #ifndef BSD_CUDA_LISTS_H
 #define BSD_CUDA_LISTS_H
 
-#include "../kernels.h"
-
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#include "../kernels.h"
 
 /* A fragment (src/lists.h) in 16 bytes: one vector load. */
 typedef struct bsd_cuda_fragment {
