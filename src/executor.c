@@ -2,19 +2,13 @@
  *
  * Decides nothing: order, messages and stages are the plan's. The same shape for both passes:
  *   post(pass); for each stage { wait for its steps; run its rows }; finish. */
-#include "executor.h"
-
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "memory.h"
-
-double bsd_now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "plan.h"
 
 /* ---- arguments --------------------------------------------------------------------------- */
 

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "agree.h"
+#include "clock.h"
 #include "cost.h"
-#include "executor.h"
 #include "hash.h"
 #include "memory.h"
 
