@@ -1,4 +1,4 @@
-/* cli.h - what the programs' command lines have in common: numbers, names, shared options, sentences.
+/* cli.h - what the programs' command lines have in common: numbers, names, options, sentences.
  *
  * Nothing here prints, exits or talks to another rank (world.h does): each function judges text and
  * fills a cli_error with one sentence that names the option, what was found and what was expected.
@@ -28,7 +28,7 @@ int cli_fail_status(cli_error *error, bsd_status status, const char *sentence);
 
 /* ---- numbers ----------------------------------------------------------------------------- */
 
-/* digits and at most one of K, M, G (1024s), within min .. max. `option` names it in the sentence. */
+/* Digits and at most one of K, M, G (1024s), within min .. max. `option` names it in sentences. */
 int cli_parse_size(const char *option, const char *text, int64_t min, int64_t max, int64_t *value,
                    cli_error *error);
 
@@ -121,13 +121,13 @@ extern const char cli_common_help[];
 
 void cli_common_defaults(cli_common *common);
 
-/* Takes option (a value of getopt_long) if it is a shared one other than help and version: *taken is
- * set to 1 and the result is that of judging optarg; else *taken is 0. */
+/* Takes option (a value of getopt_long) if it is a shared one other than help and version: *taken
+ * is set to 1 and the result is that of judging optarg; else *taken is 0. */
 int cli_common_take(cli_common *common, int option, const char *argument, int *taken,
                     cli_error *error);
 
-/* getopt_long from the beginning of an argv, silent: call before the loop. Use with short options that
- * begin with ':'. Not thread-safe, as getopt is not. */
+/* getopt_long from the beginning of an argv, silent: call before the loop. Use with short options
+ * that begin with ':'. Not thread-safe, as getopt is not. */
 void cli_options_begin(void);
 
 /* The sentence for getopt's '?' and ':': unknown option, missing or unwanted value. */

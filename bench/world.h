@@ -1,9 +1,10 @@
 /* world.h - the ranks that a program runs on: start, agreement, sums, context, end.
  *
- * One of world_mpi.c (a build with MPI, with or without mpirun) and world_self.c (one rank) is linked.
- * Every function but cli_start's first lines is collective over the world and waits at most
- * world->deadline seconds for the others: after that the world is broken, every later call returns
- * CLI_FAILED at once, and cli_finish ends the job by MPI_Abort, since MPI_Finalize would hang. */
+ * One of world_mpi.c (a build with MPI, with or without mpirun) and world_self.c (one rank) is
+ * linked. Functions that are collective wait for the other ranks at most world->deadline seconds,
+ * and as long again as this rank has worked since all last met: what takes hours here may take
+ * minutes more there. After that the world is broken, every later call returns CLI_FAILED at once,
+ * and cli_finish ends the job by MPI_Abort, since MPI_Finalize would hang. */
 #ifndef BSD_CLI_WORLD_H
 #define BSD_CLI_WORLD_H
 
@@ -13,20 +14,22 @@ typedef struct cli_world {
   const char *program; /* for messages */
   int rank, size;
   double deadline; /* seconds; cli_start sets 300, programs their --timeout */
+  double met;      /* when the last collective was complete, on MPI's clock */
   int broken;      /* a peer has failed or not answered */
   void *handle;    /* the MPI communicator, NULL without MPI */
   bsd_comm *comm;  /* the library's, made by cli_context_create */
 } cli_world;
 
-/* Initialises MPI where the build has it. On failure only cli_finish may follow. */
+/* Collective, as all below but cli_finish, cli_split_end and cli_library_failed.
+ * Initialises MPI where the build has it. On failure only cli_finish may follow. */
 int cli_start(int *argc, char ***argv, const char *program, cli_world *world, cli_error *error);
 
-/* Prints error's sentence on stderr if code is not CLI_GOOD (rank 0 alone; every rank if the world is
- * broken), flushes stdout, ends MPI and returns the exit status: code, or CLI_FAILED if stdout could
- * not be written. code must have been agreed on. */
+/* Prints error's sentence on stderr if code is not CLI_GOOD (rank 0 alone; every rank if the world
+ * is broken), flushes stdout, ends MPI and returns the exit status: code, or CLI_FAILED if stdout
+ * could not be written. code must have been agreed on. */
 int cli_finish(cli_world *world, int code, const cli_error *error);
 
-/* The highest code of all ranks, and its sentence (of the lowest rank that has it) on every rank. */
+/* The highest code of all ranks and, on every rank, the sentence of the lowest that has it. */
 int cli_agree(cli_world *world, int code, cli_error *error);
 
 int cli_barrier(cli_world *world, cli_error *error);

@@ -1,4 +1,4 @@
-/* world_common.c - what both kinds of world share: the end of a program, and the library's errors. */
+/* world_common.c - what both kinds of world share: a program's end, the library's errors. */
 #include "bench/world.h"
 
 #include <stdio.h>

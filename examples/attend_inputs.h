@@ -1,4 +1,4 @@
-/* attend_inputs.h - the files that bsd_attend reads: opened, judged together, turned into a problem. */
+/* attend_inputs.h - the files that bsd_attend reads: opened, judged, turned into a problem. */
 #ifndef BSD_ATTEND_INPUTS_H
 #define BSD_ATTEND_INPUTS_H
 

@@ -1,4 +1,4 @@
-/* attend_options.h - the command line of bsd_attend, judged as a whole before any file is opened. */
+/* attend_options.h - the command line of bsd_attend, judged before any file is opened. */
 #ifndef BSD_ATTEND_OPTIONS_H
 #define BSD_ATTEND_OPTIONS_H
 

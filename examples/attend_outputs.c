@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What the signal handler removes. A handler has nothing but the program's own memory to look at. */
+/* What the signal handler removes: it has nothing but the program's own memory to look at. */
 static const char *volatile doomed[ATTEND_OUTPUTS];
 
 static void remove_parts(int signal_number) {
@@ -82,7 +82,7 @@ static int judge_name(const attend_inputs *inputs, const char *path, cli_error *
 
 /* ---- creation ---------------------------------------------------------------------------- */
 
-/* Takes the file's blocks now, so that a full disk is known before the work, where the system can. */
+/* Takes the file's blocks now, where the system can: a full disk is known before the work. */
 static int take_space(const attend_output *output, cli_error *error) {
   int64_t size;
   if (__builtin_add_overflow(output->header.bytes, output->header.data_offset, &size))
@@ -197,7 +197,7 @@ static int synchronise(attend_outputs *outputs, cli_error *error) {
   return CLI_GOOD;
 }
 
-/* Makes the renaming itself last; a system that cannot sync a directory has renamed all the same. */
+/* Makes the renaming itself last; a system that cannot has renamed all the same. */
 static void synchronise_directory(const char *path) {
   char *directory = strdup(path);
   if (directory == NULL)

@@ -1,7 +1,7 @@
 /* attend_outputs.h - the files that bsd_attend writes: whole under their names, or absent.
  *
- * They are created beside their final names with a random ending, take their full size on the disk at
- * once, and are renamed when every rank has written and synchronised its rows. */
+ * They are created beside their final names with a random ending, take their full size on the disk
+ * at once, and are renamed when every rank has written and synchronised its rows. */
 #ifndef BSD_ATTEND_OUTPUTS_H
 #define BSD_ATTEND_OUTPUTS_H
 
@@ -22,8 +22,8 @@ typedef struct attend_outputs {
   int count; /* 2, with gradients 5 */
 } attend_outputs;
 
-/* Creates the temporary files. Collective; the ranks agree on the result. In any case *outputs must be
- * committed or discarded. A signal that ends the program removes them. */
+/* Creates the temporary files. Collective; the ranks agree on the result. In any case *outputs must
+ * be committed or discarded. A signal that ends the program removes them. */
 int attend_outputs_create(cli_world *world, const attend_options *options,
                           const attend_inputs *inputs, attend_outputs *outputs, cli_error *error);
 

@@ -1,7 +1,8 @@
-/* attend_rows.h - this rank's rows of tensors in files, read and written in place by pread and pwrite.
+/* attend_rows.h - this rank's rows of tensors in files, read and written where they lie.
  *
- * A tensor in a file is planes x length x row_elements; in memory planes x local length x row_elements.
- * q, k, v, o and gradients have a plane per batch entry, lse one per batch entry and head. */
+ * A tensor in a file is planes x length x row_elements; in memory planes x local length x
+ * row_elements. q, k, v, o and gradients have a plane per batch entry, lse one per batch entry and
+ * head. */
 #ifndef BSD_ATTEND_ROWS_H
 #define BSD_ATTEND_ROWS_H
 

@@ -1,9 +1,10 @@
 /* compare_npy.c - how far two .npy files of one shape are apart.
  *
  *   compare_npy A.npy B.npy [LIMIT]
- * prints "relative_error X max_difference Y": ||a - b|| / ||b|| and max |a - b|, in fp64. Equal infinities
- * (the lse of a query that sees no key) differ by 0; a NaN in either file makes both figures nan.
- * Exit status: 0, or 1 if the relative error is not at most LIMIT, or 2 if the files cannot be compared. */
+ * prints "relative_error X max_difference Y": ||a - b|| / ||b|| and max |a - b|, in fp64. Equal
+ * infinities (the lse of a query that sees no key) differ by 0; a NaN in either file makes both
+ * figures nan. Exit status: 0, or 1 if the relative error is not at most LIMIT, or 2 if the files
+ * cannot be compared. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

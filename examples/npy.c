@@ -316,7 +316,7 @@ int npy_format_header(const char *path, npy_header *header, char *text, cli_erro
   int length = snprintf(text + 10, NPY_FORMAT_BYTES - 10,
                         "{'descr': '<%s', 'fortran_order': False, 'shape': %s, }",
                         npy_type_name(header->type), shape);
-  /* NumPy's own padding: spaces and a newline, so that the data begins at a multiple of 64 bytes. */
+  /* NumPy's own padding: spaces and a newline, so that data begins at a multiple of 64 bytes. */
   int total = (10 + length + 1 + 63) / 64 * 64;
   memset(text + 10 + length, ' ', (size_t)(total - 10 - length));
   text[total - 1] = '\n';

@@ -37,12 +37,12 @@ int npy_parse_header(const char *path, const unsigned char *bytes, size_t count,
 /* Opens a regular file for reading and judges its header and its size. */
 int npy_open(const char *path, int *file, npy_header *header, cli_error *error);
 
-/* Writes a version 1 header for type, dimensions and shape into text (NPY_FORMAT_BYTES bytes) and fills
- * the header's other fields. CLI_UNUSABLE if the sizes overflow. */
+/* Writes a version 1 header for type, dimensions and shape into text (NPY_FORMAT_BYTES bytes) and
+ * fills the header's other fields. CLI_UNUSABLE if the sizes overflow. */
 int npy_format_header(const char *path, npy_header *header, char *text, cli_error *error);
 
-/* Reads a file of document offsets (cu_seqlens): i4 or i8, one dimension, at least two entries, the first
- * 0, none smaller than the one before. *offsets holds documents + 1 values, for free(). */
+/* Reads a file of document offsets (cu_seqlens): i4 or i8, one dimension, at least two entries, the
+ * first 0, none smaller than the one before. *offsets holds documents + 1 values, for free(). */
 int npy_read_offsets(const char *path, int64_t **offsets, int64_t *documents, cli_error *error);
 
 /* pread and pwrite of all bytes, whatever the system does at a time. */

@@ -1,7 +1,7 @@
 /* oracle_npy.c - what bsd_attend should write, by the fp64 oracle, as f4 files.
  *
  *   oracle_npy [-c] [-B BLOCK] [-b] [-s CU_SEQLENS.npy] [-x SCALE] [-g DO.npy] PATTERN Q K V OUT
- * -c causal, -b inputs rounded to bf16. Writes OUT.o.npy, OUT.lse.npy, with -g OUT.dq.npy, dk, dv. */
+ * -c causal, -b inputs rounded to bf16. Writes OUT.o.npy, OUT.lse.npy, with -g also dq, dk, dv. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

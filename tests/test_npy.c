@@ -1,4 +1,5 @@
-/* test_npy.c - .npy headers, document offsets, 16-bit floats, and the shared parts of command lines. */
+/* test_npy.c - .npy headers, document offsets, 16-bit floats, and the shared parts of command
+ * lines. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>

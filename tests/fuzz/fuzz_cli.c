@@ -1,5 +1,5 @@
-/* fuzz_cli.c - libFuzzer entry: lines of text as bsd_attend's arguments, and as the values of the shared
- * parsers. Nothing may crash, hang, leak, or be refused without a sentence. */
+/* fuzz_cli.c - libFuzzer entry: lines of text as bsd_attend's arguments, and as the values of the
+ * shared parsers. Nothing may crash, hang, leak, or be refused without a sentence. */
 #include <stdlib.h>
 #include <string.h>
 
