@@ -166,7 +166,7 @@ static void check_plan(const random_problem *problem, const random_layout *layou
 START_TEST(small_plans_are_the_oracles) {
   static const int ranks[] = {1, 2, 3, 4, 5, 8, 7};
   static const random_limits limits = {.largest_n = 400};
-  for (int64_t x = 0; x < test_count(600); x++) {
+  for (int64_t x = 0; x < test_count(1500); x++) {
     random_problem *problem = random_problem_create((uint64_t)(10000 + x), limits);
     int P = ranks[x % 7];
     random_layout layout =
@@ -200,7 +200,7 @@ static void check_pair(const int64_t *of_a, int a, const int64_t *of_b, int b, c
 START_TEST(all_pairs_of_ranks_agree) {
   static const int ranks[] = {16, 33, 64};
   static const random_limits limits = {.largest_n = 600};
-  for (int64_t x = 0; x < test_count(60); x++) {
+  for (int64_t x = 0; x < test_count(80); x++) {
     random_problem *problem = random_problem_create((uint64_t)(20000 + x), limits);
     int P = ranks[x % 3];
     int64_t *bytes[64];
@@ -247,7 +247,7 @@ static void check_sampled(const random_problem *problem, const random_layout *la
 START_TEST(sampled_pairs_of_thousands_agree) {
   static const int ranks[] = {100, 500, 1000, 2048, 4096};
   static const random_limits limits = {.largest_n = 6000};
-  for (int64_t x = 0; x < test_count(100); x++) {
+  for (int64_t x = 0; x < test_count(400); x++) {
     random_problem *problem = random_problem_create((uint64_t)(30000 + x), limits);
     dice d = {oracle_mix(problem->seed)};
     int P = ranks[x % 5];
