@@ -306,8 +306,8 @@ static void cursor_advance(run_cursor *cursor, int64_t values) {
   cursor->value = 0;
 }
 
-/* Moves the cursor's next values to *merged: a contiguous run as one, of a strided run those short of
- * `limit`, the other list's next value. Contiguous runs that touch become one. */
+/* Moves the cursor's next values to *merged: a contiguous run as one, of a strided run those short
+ * of `limit`, the other list's next value. Contiguous runs that touch become one. */
 static bsd_status merge_next(run_cursor *cursor, int64_t limit, bsd_runs *merged,
                              bsd_error *error) {
   const bsd_run *run = &cursor->runs->run[cursor->run];

@@ -1,4 +1,5 @@
-/* test_pattern.c - patterns as text and as structs: both ways, errors with their columns, csr files. */
+/* test_pattern.c - patterns as text and as structs: both ways, errors with their columns, csr
+ * files. */
 #include <check.h>
 #include <inttypes.h>
 #include <stdio.h>

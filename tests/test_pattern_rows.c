@@ -1,4 +1,5 @@
-/* test_pattern_rows.c - block rows against the oracle, block columns against the transpose of the rows. */
+/* test_pattern_rows.c - block rows against the oracle, block columns against the transpose of the
+ * rows. */
 #include <check.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -336,6 +337,8 @@ START_TEST(rows_of_the_largest_grids) {
       "blocks=strided(1:2,density=0.000000001)",
       "blocks=global(3)+local(2,2)+random(5,1)",
       "blocks=local(1G,9223372036854775807)+full",
+      "blocks=strided(2,density=0.1)+local(2,2)+dilated(64:1K:1M)+full",
+      "blocks=strided(2,density=0.1)+local(2,2)+dilated(64:1K:1M)+global(1)",
       "blocks=random(9223372036854775807,3)",
       "blocks=strided(5,rows=9223372036854775807)",
   };
