@@ -1,7 +1,8 @@
 /* fuzz_pattern.c - libFuzzer entry: pattern text and, after a NUL byte, a csr file.
  *
- * clang -fsanitize=fuzzer,address,undefined with the sources of src. Whatever is accepted must be valid, format to a
- * text that gives the same pattern, and have rows and columns within their grid. */
+ * clang -fsanitize=fuzzer,address,undefined with the sources of src. Whatever is accepted must be
+ * valid, format to a text that gives the same pattern, and have rows and columns within their
+ * grid. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>

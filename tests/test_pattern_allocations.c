@@ -1,6 +1,6 @@
-/* test_allocations.c - each allocation of the pattern room fails once: an error in words, nothing
- * leaked, nothing changed, and the next call works. Linked with --wrap for calloc, realloc and
- * bsd_free. */
+/* test_pattern_allocations.c - each allocation of the pattern room fails once: an error in words,
+ * nothing leaked, nothing changed, and the next call works. Linked with --wrap for calloc, realloc
+ * and bsd_free. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,7 +50,7 @@ void __wrap_bsd_free(void *pointer) {
 
 /* ---- what is tried ------------------------------------------------------------------------ */
 
-static char csr_path[] = "test_allocations.XXXXXX";
+static char csr_path[] = "test_pattern_allocations.XXXXXX";
 static char csr_text[64];
 
 static bsd_status use_lines(const bsd_pattern *pattern, bsd_error *error) {
@@ -142,7 +142,7 @@ static void write_csr(void) {
 
 int main(void) {
   write_csr();
-  Suite *suite = suite_create("allocations");
+  Suite *suite = suite_create("pattern_allocations");
   TCase *tests = tcase_create("pattern");
   tcase_add_test(tests, each_allocation_fails_once);
   tcase_add_test(tests, each_allocation_fails_and_all_after_it);
