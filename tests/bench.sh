@@ -1,0 +1,306 @@
+#!/bin/sh
+# bench.sh - bsd_bench as a user runs it: options judged before anything runs, results that follow the
+# JSON schema, the same digest on any number of ranks, lists, presets, scaling, files whole or absent.
+#
+# Runs from `make check` (builddir, srcdir, MPIRUN set); writes below a temporary directory only.
+set -u
+
+srcdir=$(cd "${srcdir:-.}" && pwd)
+build=$(cd "${builddir:-.}" && pwd)
+work=$(mktemp -d) || exit 99
+trap 'rm -rf "$work"' EXIT
+# shellcheck source=tests/mpi-environment.sh
+. "$srcdir/tests/mpi-environment.sh"
+OMP_NUM_THREADS=1
+OPENBLAS_NUM_THREADS=1
+export OMP_NUM_THREADS OPENBLAS_NUM_THREADS
+cd "$work" || exit 99
+
+passed=0 failed=0
+good() {
+  passed=$((passed + 1))
+}
+bad() { # SENTENCE
+  failed=$((failed + 1))
+  echo "FAIL: $1"
+  sed 's/^/    /' stdout stderr 2>/dev/null | head -20
+}
+
+# run RANKS ARGUMENT...: stdout, stderr in files, the exit status in $status.
+run() {
+  ranks=$1
+  shift
+  status=0
+  if [ "$ranks" = 1 ]; then
+    timeout 120 "$build/bsd_bench" "$@" >stdout 2>stderr </dev/null || status=$?
+  else
+    # shellcheck disable=SC2086 # the options are a list of words
+    timeout -k 5 120 "$MPIRUN" $mpi_options -np "$ranks" "$build/bsd_bench" "$@" \
+      >stdout 2>stderr </dev/null || status=$?
+  fi
+}
+
+# judge NAME VALUE...: r.json follows the schema and holds these values (see tests/bench_json.c).
+judge() {
+  name=$1
+  shift
+  if [ "$status" -ne 0 ]; then
+    bad "$name: status $status"
+  elif "$build/tests/bench_json" r.json "$@" >stdout 2>stderr; then
+    good
+  else
+    bad "$name"
+  fi
+  rm -f last.json
+  [ ! -f r.json ] || mv r.json last.json
+}
+
+value() { # KEY of the last result judged
+  "$build/tests/bench_json" -p last.json "$1"
+}
+
+# refused WORDS ARGUMENT...: status 2, one sentence with WORDS on stderr, nothing on stdout, no file.
+refused() {
+  words=$1
+  shift
+  run 1 "$@"
+  if [ "$status" -eq 2 ] && [ ! -s stdout ] && [ "$(wc -l <stderr)" -eq 1 ] &&
+    grep -q "^bsd_bench: .*$words" stderr && ! ls ./*.json ./*.csv ./*.tmp >/dev/null 2>&1; then
+    good
+  else
+    bad "bsd_bench $*: status $status, expected 2 and a sentence with '$words'"
+  fi
+}
+
+run 1 --transport mpi --pattern x
+have_mpi=no
+if ! grep -q 'this build has only' stderr && command -v "$MPIRUN" >/dev/null 2>&1; then
+  have_mpi=yes
+fi
+run 1 --baseline dense -l 16 -n 1 -w 0
+have_cblas=no
+[ "$status" -ne 0 ] || have_cblas=yes
+
+# ---- help and version ---------------------------------------------------------------------------
+
+run 1 --help
+if [ "$status" -eq 0 ] && [ ! -s stderr ] && grep -q -- --dump-lists stdout; then good; else bad help; fi
+run 1 --version
+if [ "$status" -eq 0 ] && [ "$(wc -l <stdout)" -eq 1 ]; then good; else bad version; fi
+
+# ---- bad options --------------------------------------------------------------------------------
+
+refused "no option" --nonsense
+refused "no option -x" -x
+refused "needs a value" --length
+refused "takes no value" --causal=1
+refused "not an option" -l 64 stray
+refused "length" -l 0
+refused "length" -l 12x
+refused "length" -l 2K:1K:x2
+refused "length" -l 1K:2K:x1
+refused "length" -l 1K,
+refused "heads" --heads 0
+refused "does not divide" --heads 6 --kv-heads 4
+refused "dim" --dim 257
+refused "dim" --dim 0
+refused "batch" --batch 0
+refused "block" --block 48
+refused "dtype" --dtype f64
+refused "pass" --pass all
+refused "backend" --backend gpu
+refused "kernel" --kernel fast
+refused "transport" --transport tcp
+refused "layout" --layout dilated:0:1
+refused "seed" --seed -1
+refused "baseline" --baseline yes
+refused "iters" -n 0
+refused "warmup" -w -1
+refused "timeout" -T 0
+refused "preset" --preset fast
+refused "scaling" --scaling both
+refused "simulate" --simulate 0
+refused "column 8" --pattern 'blocks=fool'
+refused "pattern" --pattern ''
+refused "pattern" --density 0
+refused "pattern" --density 1.5
+refused "density" --density x
+refused "density" --density 0.1,,0.2
+refused "branches" --pattern 'combine=heads| w=16; w=32; w=64' --heads 2
+refused "csr" --pattern 'blocks=csr(absent.txt)'
+refused "CUDA graph" --graph
+refused "simulate" --simulate 4 --check
+refused "simulate" --simulate 4 --hash
+refused "simulate" --simulate 4 --scaling strong
+refused "one configuration" -l 64,128 --dump-lists lists
+refused "only one of" --json - --csv -
+refused "No such file" --json absent/r.json
+refused "No such file" --csv absent/r.csv
+refused "absent.npy" --cu-seqlens absent.npy
+for later in plot trace calibrate cost-model link rate; do
+  refused "not in this version" --$later x
+done
+printf '0 1\n\n' >rows.txt
+refused "csr" --pattern 'blocks=csr(rows.txt)' -l 256
+"$build/tests/make_npy" cu.npy i4 4 list:0,100,100,256 || exit 99
+"$build/tests/make_npy" down.npy i8 4 list:0,200,100,256 || exit 99
+"$build/tests/make_npy" float.npy f4 4 list:0,1,2,3 || exit 99
+refused "decrease" --cu-seqlens down.npy
+refused "f4" --cu-seqlens float.npy
+refused "end at 256" --cu-seqlens cu.npy -l 512
+refused "batch" --cu-seqlens cu.npy --batch 2
+[ "$have_cblas" = yes ] || refused "no CBLAS" --baseline dense
+
+# ---- results ------------------------------------------------------------------------------------
+
+quick='--heads 2 --dim 16 -n 3 -w 1 --json r.json'
+# shellcheck disable=SC2086 # the options are a list of words
+go() { # RANKS OPTION...
+  ranks=$1
+  shift
+  run "$ranks" $quick "$@"
+}
+
+run 1 -n 1 -w 0 -l 64 --json r.json
+judge defaults count=1 n=64 batch=1 heads=8 kv_heads=8 dim=64 block=64 dtype='"f32"' causal=false \
+  pattern='"blocks=strided(1:2,density=0.1)"' ranks=1 backend='"cpu"' kernel='"cpu"' \
+  transport='"self"' hash=null check=null baseline.status='"none"' baseline.bytes=null \
+  speedup.fwd=null fwd.ms='>0' bwd.ms='>0' comm.fwd.overlap=null comm.fwd.exposed_ms=null \
+  predicted.efficiency=null active_blocks=8 imbalance=1.0
+go 1 -l 96,200:400:x2 --pattern w=64 --density 0.5,1 --pattern 'blocks=full' --causal
+judge nesting count=12 results.0.n=96 results.0.pattern='"w=64"' \
+  results.1.pattern='"blocks=full"' results.2.pattern='"blocks=strided(1:2,density=0.5)"' \
+  results.3.pattern='"blocks=strided(1:2,density=1)"' results.4.n=200 results.8.n=400 causal=true \
+  density=1.0 active_pairs=160400
+go 1 -l 130 --pass fwd -c --hash --batch 2 --kv-heads 1 --dtype bf16
+judge forward bwd=null comm.bwd=null check.pass=true check.dq=null check.o='>0' hash=set \
+  dtype='"bf16"' kv_heads=1 batch=2
+go 1 -l 130 --pass bwd -c --dtype f16
+judge backward fwd=null comm.fwd=null check.pass=true check.o=null check.dv='>0'
+go 1 --cu-seqlens cu.npy -c --block 16 --pattern 'w=64,r=2;blocks=random(2,7)+global(1)' --causal
+judge documents n=256 check.pass=true block=16
+printf '0\n0 1\n\n2 3\n' >rows.txt
+go 1 -l 60 -c --block 16 --pattern 'blocks=csr(rows.txt)+local(0,0)'
+judge csr check.pass=true active_blocks=12
+go 1 -l 16000 --dim 8 --heads 1 -c --pattern 'w=64;w=512,r=8' --block 16
+judge sample check.pass=true
+
+run 1 -l 64 -n 1 -w 0
+if [ "$(tail -n 1 stdout)" = OK ] && grep -q '^# kernel cpu, layout' stdout &&
+  [ "$(grep -vc '^#' stdout)" -eq 2 ]; then good; else bad table; fi
+run 1 -l 64 -n 1 -w 0 --json - 2>stderr
+"$build/tests/bench_json" stdout count=1 2>>stderr && good || bad "json on stdout"
+run 1 -l 64,128 -n 1 -w 0 --csv -
+if [ "$status" -eq 0 ] && [ "$(wc -l <stdout)" -eq 3 ] && head -n 1 stdout | grep -q '^n,batch,'; then
+  good
+else
+  bad "csv on stdout"
+fi
+
+# ---- the dense baseline -------------------------------------------------------------------------
+
+if [ "$have_cblas" = yes ]; then
+  go 1 -l 192 --baseline dense --causal
+  judge baseline baseline.status='"ok"' baseline.fwd_ms='>0' baseline.bwd_ms='>0' \
+    baseline.bytes='>589823' speedup.fwd='>0' speedup.bwd='>0'
+  go 1 -l 4M --pattern 'blocks=local(0,0)' --heads 1 --dim 1 --block 16 --pass fwd -n 1 -w 0 \
+    --baseline auto
+  judge oom baseline.status='"oom"' baseline.fwd_ms=null baseline.bytes='>64000000000000' speedup.fwd=null
+fi
+
+# ---- presets ------------------------------------------------------------------------------------
+
+go 1 --preset longnet -l 1000,9000 --pass fwd
+judge longnet count=2 results.0.pattern='"w=1000"' \
+  results.1.pattern='"w=2048;w=4096,r=2;w=8192,r=4"'
+go 1 --preset seed -l 2K --baseline auto
+judge seed count=3 batch=4 bwd=null dtype='"f32"' heads=2 \
+  results.0.pattern='"blocks=strided(1:2,density=0.1)"' \
+  results.2.pattern='"blocks=strided(1:2,density=0.02)"'
+run 1 --preset seed -l 256,512 --batch 1 --heads 1 --dim 8 -n 1 -w 0
+rows=6
+[ "$have_cblas" = no ] || rows=8
+if [ "$status" -eq 0 ] && [ "$(grep -c block-sparse stdout)" -eq 6 ] &&
+  [ "$(grep -c '^  [0-9]* x1 ' stdout)" -eq "$rows" ] &&
+  grep -q 'sequence length.*implementation.*time (ms).*memory (MB).*speedup' stdout; then
+  good
+else
+  bad "the seed report's table"
+fi
+
+# ---- lists --------------------------------------------------------------------------------------
+
+go 1 -l 80 --heads 1 --block 16 --causal --pattern 'w=64,window=20:-1;blocks=dilated(2)' \
+  --dump-lists lists --pass fwd
+judge lists active_blocks=18
+cat >expected <<'EOF'
+0 0 0 0 0: 0
+0 0 0 0 1: 0 1
+0 0 0 0 2: 0 1 2
+0 0 0 0 3: 1 2 3
+0 0 0 1 0: 0
+1 0 0 0 0: 0
+1 0 0 0 1: 1
+1 0 0 0 2: 0 2
+1 0 0 0 3: 1 3
+1 0 0 0 4: 2 4
+EOF
+if cmp expected lists >stdout 2>stderr; then good; else bad "the lists are not those expected"; fi
+run 1 -l 64 --heads 1 --pattern 'w=16,r=2' --block 16 --dump-lists - -n 1 -w 0
+if [ "$(cat stdout)" = "$(printf '0 0 0 %d 0: 0\n' 0 1 2 3)" ]; then good; else bad "lists on stdout"; fi
+
+# ---- plans without runs -------------------------------------------------------------------------
+
+go 1 -l 4K --simulate 1,8 --pattern 'blocks=dilated(1:2)' --layout contiguous
+judge simulate count=2 ranks=8 fwd=null bwd=null comm.fwd.bytes_moved=null check=null \
+  comm.fwd.bytes_lower_bound='>0' results.0.comm.fwd.bytes_lower_bound=0 plan_ms='>0' \
+  predicted.fwd_ms=null active_blocks=628 imbalance='>1'
+simulated=$(value comm.fwd.bytes_lower_bound),$(value comm.bwd.bytes_lower_bound),$(value imbalance)
+
+# ---- several ranks ------------------------------------------------------------------------------
+
+if [ "$have_mpi" = yes ]; then
+  go 8 -l 4K --pattern 'blocks=dilated(1:2)' --layout contiguous -n 1 -w 0
+  judge "eight ranks" ranks=8 transport='"mpi"'
+  ran=$(value comm.fwd.bytes_moved),$(value comm.bwd.bytes_moved),$(value imbalance)
+  if [ "$ran" = "$simulated" ]; then good; else bad "simulated $simulated, run $ran"; fi
+
+  for options in '--pattern w=100;w=300,r=3 --batch 2' '--density 0.2 --causal --layout zigzag' \
+    '--pattern blocks=random(3,1) --dtype bf16 --kv-heads 1 --layout dilated:1:48'; do
+    first=
+    for ranks in 1 2 3 4; do
+      # shellcheck disable=SC2086 # the options are a list of words
+      go $ranks -l 500 --block 16 --hash -c $options
+      judge "$options on $ranks ranks" hash=set ranks=$ranks check.pass=true
+      hash=$(value hash)
+      [ -n "$first" ] || first=$hash
+      if [ "$hash" = "$first" ]; then good; else bad "$options: another digest on $ranks ranks"; fi
+    done
+  done
+  go 2 -l 500 --block 16 --hash --density 0.2 --causal --seed 1
+  judge seed-option hash=set
+  if [ "$(value hash)" != "$first" ]; then good; else bad "--seed changes nothing"; fi
+
+  go 3 -l 600 --scaling strong --pass fwd
+  judge strong count=3 results.0.ranks=1 results.1.ranks=2 results.2.ranks=3 n=600 \
+    results.0.scaling_efficiency.fwd=1.0 scaling_efficiency.fwd='>0'
+  go 2 -l 600 --scaling weak --pass fwd --pattern w=128
+  judge weak count=2 results.0.n=600 results.1.n=1200
+  go 2 -l 4K --simulate 8 --pattern 'blocks=dilated(1:2)' --layout contiguous
+  judge "simulated on two ranks" ranks=8 active_blocks=628
+  both=$(value comm.fwd.bytes_lower_bound),$(value comm.bwd.bytes_lower_bound),$(value imbalance)
+  if [ "$both" = "$simulated" ]; then good; else bad "simulated $simulated, on two ranks $both"; fi
+  if [ "$have_cblas" = yes ]; then
+    go 2 -l 192 --baseline dense --kv-heads 1
+    judge "baseline on two ranks" baseline.status='"ok"' baseline.fwd_ms='>0'
+  fi
+  run 2 --transport self -l 64
+  if [ "$status" -eq 2 ] && [ "$(grep -c 'for one rank' stderr)" -eq 1 ]; then
+    good
+  else
+    bad "--transport self on two ranks"
+  fi
+fi
+
+echo "$passed checks passed, $failed failed"
+[ "$failed" -eq 0 ]
