@@ -3,9 +3,9 @@
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "src/clock.h"
 #include "src/env.h"
 #include "src/log.h"
 #include "src/memory.h"
@@ -13,16 +13,10 @@
 #define LINE_BYTES    160 /* the longest event line is shorter */
 #define HEADING_BYTES 800 /* a bsd_error's sentence and the column titles */
 
-double bsd_flight_clock(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 void bsd_flight_record(bsd_flight *flight, const bsd_flight_event *event) {
   bsd_flight_event *slot = &flight->events[flight->recorded % BSD_FLIGHT_EVENTS];
   *slot = *event;
-  slot->time = bsd_flight_clock();
+  slot->time = bsd_now();
   flight->recorded++;
 }
 
@@ -42,7 +36,7 @@ static const char *state_name(bsd_flight_state state) {
 static size_t format_dump(const bsd_flight *flight, int rank, int size, const char *reason,
                           char *text, size_t capacity) {
   uint64_t first = flight->recorded > BSD_FLIGHT_EVENTS ? flight->recorded - BSD_FLIGHT_EVENTS : 0;
-  double now = bsd_flight_clock();
+  double now = bsd_now();
   int used = snprintf(text, capacity,
                       "bsdattn flight recorder, rank %d of %d: %s\n"
                       "# seconds ago, exchange, what, step, direction, peer, bytes, state\n",

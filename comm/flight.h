@@ -16,7 +16,7 @@ typedef enum bsd_flight_state {
 } bsd_flight_state;
 
 typedef struct bsd_flight_event {
-  double time;       /* bsd_flight_clock() */
+  double time;       /* bsd_now() */
   uint64_t sequence; /* of the exchange on its communicator */
   int64_t bytes;
   int step, peer;
@@ -29,9 +29,6 @@ typedef struct bsd_flight {
   uint64_t recorded; /* events ever; the last BSD_FLIGHT_EVENTS of them are kept */
   bsd_flight_event events[BSD_FLIGHT_EVENTS];
 } bsd_flight;
-
-/* Monotonic seconds. */
-double bsd_flight_clock(void);
 
 /* Records *event at the present time. */
 void bsd_flight_record(bsd_flight *flight, const bsd_flight_event *event);

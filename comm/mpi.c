@@ -15,6 +15,7 @@
 #include "comm/mpi_queue.h"
 #include "comm/select.h"
 #include "src/bsdattn_mpi.h"
+#include "src/clock.h"
 #include "src/env.h"
 #include "src/memory.h"
 
@@ -139,7 +140,7 @@ static bsd_status mpi_begin(bsd_comm *comm, const bsd_exchange *exchange, bsd_er
   state->plan_hash = exchange->plan_hash;
   memset(state->what, 0, sizeof state->what);
   memcpy(state->what, exchange->what, strnlen(exchange->what, sizeof state->what - 1));
-  state->began = state->tested = bsd_flight_clock();
+  state->began = state->tested = bsd_now();
   state->deadline = state->began + comm->timeout;
   state->grace_given = 0;
   bsd_mpi_queue_clear(&state->queue);
@@ -299,7 +300,7 @@ static bsd_status progress(bsd_comm *comm, bsd_error *error) {
 
 /* Whether the exchange's time is over; takes the time of this test. */
 static int deadline_passed(mpi_state *state, double timeout) {
-  double now = bsd_flight_clock();
+  double now = bsd_now();
   double away = now - state->tested;
   state->tested = now;
   if (now < state->deadline)
@@ -321,9 +322,9 @@ static bsd_status fail_deadline(bsd_comm *comm, const bsd_mpi_message *message, 
   bsd_fail(
       error, BSD_ERR_TIMEOUT,
       "rank %d, %s step %d: after %.3g s %lld bytes %s rank %d %s (%lld of %lld parts are missing)",
-      comm->rank, state->what, message->step, bsd_flight_clock() - state->began,
-      (long long)message->bytes, message->is_send ? "to" : "from", message->peer, missing,
-      (long long)message->chunks_pending, (long long)message->chunks);
+      comm->rank, state->what, message->step, bsd_now() - state->began, (long long)message->bytes,
+      message->is_send ? "to" : "from", message->peer, missing, (long long)message->chunks_pending,
+      (long long)message->chunks);
   return fail_exchange(comm, message, error);
 }
 

@@ -18,8 +18,8 @@ struct bsd_comm {
   const bsd_transport *transport;
   void *state;
   int rank, size;
-  int failed;     /* set by abort: every later call is refused with STATE */
-  double timeout; /* seconds, the deadline of an exchange, set by the context */
+  int failed;               /* set by abort: every later call is refused with STATE */
+  double timeout;           /* seconds, the deadline of an exchange, set by the context */
   int takes_device_memory;  /* send and recv accept pointers of the backend's device */
   int64_t payload_received; /* bytes of all exchanges so far, counted as they arrive */
 };

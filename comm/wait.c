@@ -2,8 +2,8 @@
 #include <sched.h>
 #include <time.h>
 
-#include "comm/flight.h"
 #include "comm/transport.h"
+#include "src/clock.h"
 
 /* Seconds of plain polling (a message between idle cores is faster than a system call), then of giving
  * the core away between polls, then sleeps. */
@@ -23,7 +23,7 @@ static void back_off(double waited) {
 }
 
 bsd_status bsd_comm_wait(bsd_comm *comm, int last_step, bsd_error *error) {
-  double began = bsd_flight_clock();
+  double began = bsd_now();
   for (;;) {
     int done = 0;
     bsd_status status = comm->transport->test(comm, last_step, &done, error);
@@ -33,6 +33,6 @@ bsd_status bsd_comm_wait(bsd_comm *comm, int last_step, bsd_error *error) {
     }
     if (done)
       return BSD_OK;
-    back_off(bsd_flight_clock() - began);
+    back_off(bsd_now() - began);
   }
 }
