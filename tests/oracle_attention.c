@@ -29,59 +29,76 @@ static double dot(const float *a, const float *b, int64_t dim) {
   return sum;
 }
 
-/* What one query row knows of itself. P[j] = m exp(s - lse). */
+static void add_scaled(double *x, double factor, const float *y, int64_t dim) {
+  for (int64_t d = 0; d < dim; d++)
+    x[d] += factor * y[d];
+}
+
+/* What one query row knows of itself: the keys it sees, and P = m exp(s - lse) of each. */
 typedef struct query_state {
   double lse, delta, dlse;
-  double *P; /* [n] */
+  int32_t *m;   /* [n] */
+  int64_t *key; /* [keys] ascending */
+  double *P;    /* [keys] */
+  int64_t keys;
   double *o; /* [D] */
 } query_state;
 
 static query_state state_create(const oracle_problem *p) {
-  query_state state = {0, 0, 0, oracle_alloc(p->n, sizeof(double)),
-                       oracle_alloc(p->dim, sizeof(double))};
+  query_state state = {.m = oracle_alloc(p->n, sizeof(int32_t)),
+                       .key = oracle_alloc(p->n, sizeof(int64_t)),
+                       .P = oracle_alloc(p->n, sizeof(double)),
+                       .o = oracle_alloc(p->dim, sizeof(double))};
   return state;
 }
 
 static void state_free(query_state *state) {
+  free(state->m);
+  free(state->key);
   free(state->P);
   free(state->o);
 }
 
-static void run_query(const oracle_problem *p, const oracle_inputs *in, int64_t b, int64_t h,
-                      int64_t i, query_state *state) {
-  int64_t D = p->dim, g = kv_head(p, h);
+/* The keys, lse and P of one query. */
+static void run_softmax(const oracle_problem *p, const oracle_inputs *in, int64_t b, int64_t h,
+                        int64_t i, query_state *state) {
   const float *q = in->q + row_at(p, b, i, p->heads, h);
-  int32_t *m = oracle_alloc(p->n, sizeof *m);
-  oracle_query_row(p, h, i, m);
   double largest = -INFINITY, sum = 0;
+  oracle_query_row(p, h, i, state->m);
+  state->keys = 0;
   for (int64_t j = 0; j < p->n; j++) {
-    if (m[j] == 0)
+    if (state->m[j] == 0)
       continue;
-    state->P[j] = scale_of(p) * dot(q, in->k + row_at(p, b, j, p->kv_heads, g), D);
-    largest = fmax(largest, state->P[j]);
+    const float *k = in->k + row_at(p, b, j, p->kv_heads, kv_head(p, h));
+    double s = scale_of(p) * dot(q, k, p->dim);
+    largest = fmax(largest, s);
+    state->key[state->keys] = j;
+    state->P[state->keys++] = s;
   }
-  for (int64_t j = 0; j < p->n; j++) {
-    state->P[j] = m[j] ? m[j] * exp(state->P[j] - largest) : 0;
-    sum += state->P[j];
+  for (int64_t x = 0; x < state->keys; x++) {
+    state->P[x] = state->m[state->key[x]] * exp(state->P[x] - largest);
+    sum += state->P[x];
   }
-  state->lse = sum > 0 ? largest + log(sum) : -INFINITY;
-  memset(state->o, 0, (size_t)D * sizeof(double));
-  for (int64_t j = 0; j < p->n; j++) {
-    if (m[j] == 0)
-      continue;
-    state->P[j] /= sum;
-    const float *v = in->v + row_at(p, b, j, p->kv_heads, g);
-    for (int64_t d = 0; d < D; d++)
-      state->o[d] += state->P[j] * v[d];
-  }
-  state->delta = 0;
-  for (int64_t d = 0; in->d_o && sum > 0 && d < D; d++)
-    state->delta += in->d_o[row_at(p, b, i, p->heads, h) + d] * state->o[d];
-  state->dlse = in->dlse ? in->dlse[(b * p->heads + h) * p->n + i] : 0;
-  free(m);
+  for (int64_t x = 0; x < state->keys; x++)
+    state->P[x] /= sum;
+  state->lse = state->keys ? largest + log(sum) : -INFINITY;
 }
 
-/* ds of the pair (i, j); P > 0. */
+static void run_query(const oracle_problem *p, const oracle_inputs *in, int64_t b, int64_t h,
+                      int64_t i, query_state *state) {
+  int64_t D = p->dim, row = row_at(p, b, i, p->heads, h);
+  run_softmax(p, in, b, h, i, state);
+  memset(state->o, 0, (size_t)D * sizeof(double));
+  for (int64_t x = 0; x < state->keys; x++)
+    add_scaled(state->o, state->P[x],
+               in->v + row_at(p, b, state->key[x], p->kv_heads, kv_head(p, h)), D);
+  state->delta = 0;
+  for (int64_t d = 0; in->d_o && state->keys && d < D; d++)
+    state->delta += in->d_o[row + d] * state->o[d];
+  state->dlse = in->dlse ? in->dlse[(b * p->heads + h) * p->n + i] : 0;
+}
+
+/* ds of the pair (i, j). */
 static double ds_of(const oracle_problem *p, const oracle_inputs *in, int64_t b, int64_t h,
                     int64_t i, int64_t j, double P, double delta, double dlse) {
   const float *d_o = in->d_o + row_at(p, b, i, p->heads, h);
@@ -89,9 +106,8 @@ static double ds_of(const oracle_problem *p, const oracle_inputs *in, int64_t b,
   return P * (dot(d_o, v, p->dim) - delta + dlse);
 }
 
-static void add_scaled(double *x, double factor, const float *y, int64_t dim) {
-  for (int64_t d = 0; d < dim; d++)
-    x[d] += factor * y[d];
+static double floor_of(const oracle_problem *p, double squares) {
+  return scale_of(p) * sqrt((double)p->dim) * sqrt(squares);
 }
 
 void oracle_query(const oracle_problem *p, const oracle_inputs *in, int64_t b, int64_t h, int64_t i,
@@ -105,30 +121,27 @@ void oracle_query(const oracle_problem *p, const oracle_inputs *in, int64_t b, i
   double squares = 0;
   if (dq)
     memset(dq, 0, (size_t)p->dim * sizeof *dq);
-  for (int64_t j = 0; j < p->n; j++) {
-    if (state.P[j] == 0)
-      continue;
-    squares += state.P[j] * state.P[j];
+  for (int64_t x = 0; x < state.keys; x++) {
+    int64_t j = state.key[x];
+    squares += state.P[x] * state.P[x];
     if (dq)
-      add_scaled(dq, scale_of(p) * ds_of(p, in, b, h, i, j, state.P[j], state.delta, state.dlse),
+      add_scaled(dq, scale_of(p) * ds_of(p, in, b, h, i, j, state.P[x], state.delta, state.dlse),
                  in->k + row_at(p, b, j, p->kv_heads, kv_head(p, h)), p->dim);
   }
   if (dq_floor)
-    *dq_floor = scale_of(p) * sqrt((double)p->dim) * sqrt(squares);
+    *dq_floor = floor_of(p, squares);
   state_free(&state);
 }
 
 /* Adds what query (b, h, i) gives to the keys it sees; dk_floor holds sums of P^2 meanwhile. */
 static void scatter_to_keys(const oracle_problem *p, const oracle_inputs *in,
                             const oracle_outputs *out, int64_t b, int64_t h, int64_t i) {
-  int64_t D = p->dim, g = kv_head(p, h), mine = row_at(p, b, i, p->heads, h);
+  int64_t D = p->dim, mine = row_at(p, b, i, p->heads, h);
   query_state state = state_create(p);
   run_query(p, in, b, h, i, &state);
-  for (int64_t j = 0; j < p->n; j++) {
-    double P = state.P[j];
-    int64_t at = row_at(p, b, j, p->kv_heads, g);
-    if (P == 0)
-      continue;
+  for (int64_t x = 0; x < state.keys; x++) {
+    int64_t j = state.key[x], at = row_at(p, b, j, p->kv_heads, kv_head(p, h));
+    double P = state.P[x];
     if (out->dv)
       add_scaled(out->dv + at, P, in->d_o + mine, D);
     if (out->dk)
@@ -159,7 +172,7 @@ void oracle_attention(const oracle_problem *p, const oracle_inputs *in, const or
           scatter_to_keys(p, in, out, b, h, i);
       }
   for (int64_t x = 0; out->dk_floor && x < keys; x++)
-    out->dk_floor[x] = scale_of(p) * sqrt((double)D) * sqrt(out->dk_floor[x]);
+    out->dk_floor[x] = floor_of(p, out->dk_floor[x]);
 }
 
 /* ---- a sample of keys ---- */
@@ -206,7 +219,7 @@ void oracle_key(const oracle_problem *p, const oracle_inputs *in, oracle_cache *
     }
   }
   if (dk_floor)
-    *dk_floor = scale_of(p) * sqrt((double)D) * sqrt(squares);
+    *dk_floor = floor_of(p, squares);
   state_free(&state);
   free(m);
 }

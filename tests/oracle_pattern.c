@@ -284,10 +284,12 @@ void oracle_query_row(const oracle_problem *p, int64_t h, int64_t i, int32_t *m)
       continue;
     unsigned char *row = oracle_alloc(segment.mb, 1);
     union_row(p, branch, h, &segment, t / p->block, row);
-    int64_t low = 0, high = segment.m;
-    clip(p, branch, t, &low, &high);
-    for (int64_t u = low; u < high; u++)
-      m[segment.first + u * segment.r] += row[u / p->block];
+    for (int64_t J = 0; J < segment.mb; J++) {
+      int64_t low = J * p->block, high = smaller((J + 1) * p->block, segment.m);
+      clip(p, branch, t, &low, &high);
+      for (int64_t u = low; row[J] && u < high; u++)
+        m[segment.first + u * segment.r]++;
+    }
     free(row);
   }
 }

@@ -160,6 +160,35 @@ static void run_both(const run *r, const attention_inputs *in, attention_result 
   local_tensors_free(inputs);
 }
 
+enum { WORKSPACE_GUARD = 256 };
+
+static size_t workspace_bytes(const run *r) {
+  size_t bytes = 0;
+  library_expect(bsd_plan_workspace_bytes(r->plan, &bytes), r->context, "bsd_plan_workspace_bytes");
+  return bytes;
+}
+
+/* The workspace and a guard behind it, all NaN bytes. */
+static unsigned char *bring_workspace(const run *r) {
+  size_t bytes = workspace_bytes(r), rounded = (bytes + WORKSPACE_GUARD + 255) / 256 * 256;
+  unsigned char *workspace = aligned_alloc(256, rounded);
+  if (!workspace)
+    exit(2);
+  memset(workspace, 0xFF, rounded);
+  library_expect(bsd_plan_set_workspace(r->plan, workspace, bytes), r->context,
+                 "bsd_plan_set_workspace");
+  return workspace;
+}
+
+static void expect_guard(const run *r, const unsigned char *workspace) {
+  size_t bytes = workspace_bytes(r);
+  for (size_t byte = bytes; byte < bytes + WORKSPACE_GUARD; byte++)
+    if (workspace[byte] != 0xFF) {
+      fprintf(stderr, "attention: something was written behind the workspace\n");
+      exit(1);
+    }
+}
+
 static void note_statistics(const run *r, attention_result *result) {
   bsd_plan_statistics stats = library_stats(r->plan);
   bsd_run_statistics moved = {.struct_size = sizeof moved};
@@ -187,9 +216,13 @@ attention_result attention_run(bsd_context *context, const attention_case *c,
   r.positions = oracle_alloc(r.local, sizeof *r.positions);
   library_expect(bsd_plan_local_positions(r.plan, r.positions), context,
                  "bsd_plan_local_positions");
+  unsigned char *workspace = c->own_workspace ? bring_workspace(&r) : NULL;
   run_both(&r, inputs, &result);
+  if (workspace)
+    expect_guard(&r, workspace);
   note_statistics(&r, &result);
   bsd_plan_destroy(r.plan);
+  free(workspace);
   result.positions = r.positions;
   result.nlocal = r.local;
   return result;

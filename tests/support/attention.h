@@ -30,6 +30,7 @@ typedef struct attention_case {
   bsd_layout_spec layout;
   memory_order order;
   int forward_only;
+  int own_workspace; /* brings the workspace, full of NaN bytes, in place of the plan's */
 } attention_case;
 
 typedef struct attention_result {
