@@ -12,6 +12,9 @@ static const bsd_transport *const transports[] = {
 #ifdef HAVE_MPI
     &bsd_transport_mpi,
 #endif
+#ifdef HAVE_NCCL
+    &bsd_transport_nccl,
+#endif
     NULL,
 };
 
@@ -20,11 +23,14 @@ const bsd_transport *const *bsd_transports(void) {
 }
 
 const char *bsd_build_transports(void) {
+  return "self"
 #ifdef HAVE_MPI
-  return "self mpi";
-#else
-  return "self";
+         " mpi"
 #endif
+#ifdef HAVE_NCCL
+         " nccl"
+#endif
+      ;
 }
 
 void bsd_comm_destroy(bsd_comm *comm) {

@@ -8,6 +8,7 @@
 const bsd_transport *const *bsd_transports(void);
 
 extern const bsd_transport bsd_transport_self;
-extern const bsd_transport bsd_transport_mpi; /* in builds with MPI */
+extern const bsd_transport bsd_transport_mpi;  /* in builds with MPI */
+extern const bsd_transport bsd_transport_nccl; /* in builds with NCCL */
 
 #endif
