@@ -1,4 +1,4 @@
-/* nccl_mpi.c - an NCCL communicator from an MPI communicator: MPI carries the unique id, nothing more. */
+/* mpi_nccl.c - an NCCL communicator from an MPI communicator: MPI carries the unique id, nothing more. */
 #include <mpi.h>
 #include <nccl.h>
 #include <string.h>
