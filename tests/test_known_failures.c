@@ -163,57 +163,83 @@ END_TEST
 
 /* ---- several ranks ---- */
 
+/* This rank's tensors of one forward and one backward, packed, f32. */
+typedef struct local_set {
+  bsd_tensor q, k, v, d_o, o, dq, dk, dv;
+  float *lse;
+  size_t query_bytes, key_bytes;
+} local_set;
+
+static local_set local_set_create(const oracle_problem *p, int64_t tokens, uint64_t seed) {
+  int64_t queries = tokens * p->heads * p->dim, keys = tokens * p->kv_heads * p->dim;
+  return (local_set){.q.data = tensor_normal(queries, seed, BSD_F32),
+                     .k.data = tensor_normal(keys, seed + 1, BSD_F32),
+                     .v.data = tensor_normal(keys, seed + 2, BSD_F32),
+                     .d_o.data = tensor_normal(queries, seed + 3, BSD_F32),
+                     .o.data = oracle_alloc(queries, sizeof(float)),
+                     .dq.data = oracle_alloc(queries, sizeof(float)),
+                     .dk.data = oracle_alloc(keys, sizeof(float)),
+                     .dv.data = oracle_alloc(keys, sizeof(float)),
+                     .lse = oracle_alloc(tokens * p->heads, sizeof(float)),
+                     .query_bytes = (size_t)queries * sizeof(float),
+                     .key_bytes = (size_t)keys * sizeof(float)};
+}
+
+static void local_set_free(local_set *set) {
+  bsd_tensor *all[] = {&set->q, &set->k, &set->v, &set->d_o, &set->o, &set->dq, &set->dk, &set->dv};
+  for (size_t x = 0; x < sizeof all / sizeof *all; x++)
+    free(all[x]->data);
+  free(set->lse);
+}
+
+static void run_forward(bsd_plan *plan, local_set *set) {
+  library_expect(bsd_forward(plan, &set->q, &set->k, &set->v, &set->o, set->lse, NULL), context,
+                 "bsd_forward");
+}
+
+static void run_backward(bsd_plan *plan, local_set *set) {
+  library_expect(bsd_backward(plan, &set->q, &set->k, &set->v, &set->o, set->lse, &set->d_o, NULL,
+                              &set->dq, &set->dk, &set->dv, NULL),
+                 context, "bsd_backward");
+}
+
+static bsd_plan *zigzag_plan(const oracle_problem *p) {
+  bsd_problem problem = library_problem(p, BSD_F32, (bsd_layout_spec){.kind = BSD_LAYOUT_ZIGZAG});
+  bsd_pattern *pattern = library_pattern(&p->pattern);
+  bsd_plan *plan = NULL;
+  library_expect(bsd_plan_create(context, pattern, &problem, &plan), context, "bsd_plan_create");
+  bsd_pattern_destroy(pattern);
+  return plan;
+}
+
 /* Stale or transposed K, V in a ring backward (diffusers 14265, 14338): another forward in between, with
  * other tensors of the same plan, must not matter. */
 START_TEST(backward_uses_its_own_keys) {
   oracle_problem p = attention_shape("w=64;blocks=strided(2,rows=3)", 160, 4, 2, 16, 16, 1);
-  bsd_problem problem = library_problem(&p, BSD_F32, (bsd_layout_spec){.kind = BSD_LAYOUT_ZIGZAG});
-  bsd_pattern *pattern = library_pattern(&p.pattern);
-  bsd_plan *plan = NULL;
-  library_expect(bsd_plan_create(context, pattern, &problem, &plan), context, "bsd_plan_create");
-  int64_t n = 0;
-  library_expect(bsd_plan_local_length(plan, &n), context, "bsd_plan_local_length");
-  int64_t queries = n * p.heads * p.dim, keys = n * p.kv_heads * p.dim, rows = n * p.heads;
+  bsd_plan *plan = zigzag_plan(&p);
+  int64_t tokens = 0;
+  library_expect(bsd_plan_local_length(plan, &tokens), context, "bsd_plan_local_length");
   uint64_t seed = 71 + 10 * (uint64_t)world_rank();
-  bsd_tensor first[4], second[3], out[2], grad[2][3];
-  for (int x = 0; x < 4; x++)
-    first[x].data = tensor_normal(x % 3 ? keys : queries, seed + (uint64_t)x, BSD_F32);
-  for (int x = 0; x < 3; x++)
-    second[x].data = tensor_normal(x ? keys : queries, seed + 5 + (uint64_t)x, BSD_F32);
-  bsd_tensor *all[] = {first, second, out, grad[0], grad[1]};
-  for (int x = 0; x < 5; x++)
-    for (int y = 0; y < (x == 0 ? 4 : x == 2 ? 2 : 3); y++)
-      all[x][y] = (bsd_tensor){
-          .data = x < 2 ? all[x][y].data
-                        : oracle_alloc(x == 2 || y == 0 ? queries : keys, sizeof(float))};
-  float *lse[2] = {oracle_alloc(rows, sizeof(float)), oracle_alloc(rows, sizeof(float))};
-  for (int between = 0; between < 2; between++) {
-    library_expect(bsd_forward(plan, &first[0], &first[1], &first[2], &out[0], lse[0], NULL),
-                   context, "bsd_forward");
-    if (between)
-      library_expect(bsd_forward(plan, &second[0], &second[1], &second[2], &out[1], lse[1], NULL),
-                     context, "bsd_forward");
-    library_expect(bsd_backward(plan, &first[0], &first[1], &first[2], &out[0], lse[0], &first[3],
-                                NULL, &grad[between][0], &grad[between][1], &grad[between][2],
-                                NULL),
-                   context, "bsd_backward");
-  }
-  int good = 1;
-  for (int y = 0; y < 3; y++)
-    good &=
-        memcmp(grad[0][y].data, grad[1][y].data, (size_t)(y ? keys : queries) * sizeof(float)) == 0;
+  local_set alone = local_set_create(&p, tokens, seed),
+            disturbed = local_set_create(&p, tokens, seed);
+  local_set other = local_set_create(&p, tokens, seed + 5);
+  run_forward(plan, &alone);
+  run_backward(plan, &alone);
+  run_forward(plan, &disturbed);
+  run_forward(plan, &other);
+  run_backward(plan, &disturbed);
+  int good = memcmp(alone.dq.data, disturbed.dq.data, alone.query_bytes) == 0 &&
+             memcmp(alone.dk.data, disturbed.dk.data, alone.key_bytes) == 0 &&
+             memcmp(alone.dv.data, disturbed.dv.data, alone.key_bytes) == 0;
   suite_expect(good, "a forward in between changed the backward");
-  for (int x = 0; x < 5; x++)
-    for (int y = 0; y < (x == 0 ? 4 : x == 2 ? 2 : 3); y++)
-      free(all[x][y].data);
-  free(lse[0]);
-  free(lse[1]);
+  local_set_free(&alone);
+  local_set_free(&disturbed);
+  local_set_free(&other);
   bsd_plan_destroy(plan);
-  bsd_pattern_destroy(pattern);
 }
 END_TEST
 
-/* A length that the ranks do not divide, silently cut (TransformerEngine 1930): primes, all layouts. */
+/* A length that the ranks do not divide, silently cut (TransformerEngine 1930): a prime, each layout. */
 START_TEST(no_token_is_cut_off) {
   oracle_problem p = attention_shape("w=30;blocks=local(1,1)", 211, 2, 1, 8, 16, 1);
   attention_inputs inputs = attention_inputs_create(&p, BSD_F32, 0, 73);
@@ -268,7 +294,34 @@ static int huge_equal(const huge *h, const void *packed, int64_t row) {
          memcmp(x + huge_stride, (const uint16_t *)packed + row, (size_t)row * 2) == 0;
 }
 
-/* int32 overflow of element indices (flash-attention 407, fla 1080). */
+/* q, k, v, do, o, dq, dk, dv in tensors so far apart, against the same in packed ones. */
+static void check_huge(const oracle_problem *p, const attention_inputs *inputs, huge *h,
+                       int64_t row) {
+  bsd_context *alone = library_context(1);
+  attention_case c = {.p = p, .dtype = BSD_BF16};
+  attention_result packed = attention_run(alone, &c, inputs);
+  bsd_problem problem = library_problem(p, BSD_BF16, (bsd_layout_spec){0});
+  bsd_pattern *pattern = library_pattern(&p->pattern);
+  bsd_plan *plan = NULL;
+  float *lse = oracle_alloc(2 * p->heads * p->n, sizeof *lse);
+  library_expect(bsd_plan_create(alone, pattern, &problem, &plan), alone, "bsd_plan_create");
+  library_expect(
+      bsd_forward(plan, &h[0].tensor, &h[1].tensor, &h[2].tensor, &h[4].tensor, lse, NULL), alone,
+      "bsd_forward");
+  library_expect(bsd_backward(plan, &h[0].tensor, &h[1].tensor, &h[2].tensor, &h[4].tensor, lse,
+                              &h[3].tensor, NULL, &h[5].tensor, &h[6].tensor, &h[7].tensor, NULL),
+                 alone, "bsd_backward");
+  ck_assert(huge_equal(&h[4], packed.o, row) && huge_equal(&h[5], packed.dq, row));
+  ck_assert(huge_equal(&h[6], packed.dk, row) && huge_equal(&h[7], packed.dv, row));
+  free(lse);
+  bsd_plan_destroy(plan);
+  bsd_pattern_destroy(pattern);
+  attention_result_free(&packed);
+  bsd_context_destroy(alone);
+}
+
+/* int32 overflow of element indices (flash-attention 407, fla 1080). On one rank, and where the address
+ * space is to be had. */
 START_TEST(indices_pass_2_to_the_31) {
   oracle_problem p = attention_shape("w=32;blocks=local(1,1)", 70, 2, 2, 8, 16, 1);
   p.batch = 2;
@@ -279,31 +332,10 @@ START_TEST(indices_pass_2_to_the_31) {
   int made = 0;
   while (world_size() == 1 && made < 8 && huge_create(&h[made], values[made], row, p.heads, p.dim))
     made++;
-  bsd_context *alone = library_context(1);
-  attention_case c = {.p = &p, .dtype = BSD_BF16};
-  if (made == 8) {
-    attention_result packed = attention_run(alone, &c, &inputs);
-    bsd_problem problem = library_problem(&p, BSD_BF16, (bsd_layout_spec){0});
-    bsd_pattern *pattern = library_pattern(&p.pattern);
-    bsd_plan *plan = NULL;
-    float *lse = oracle_alloc(2 * p.heads * p.n, sizeof *lse);
-    library_expect(bsd_plan_create(alone, pattern, &problem, &plan), alone, "bsd_plan_create");
-    library_expect(
-        bsd_forward(plan, &h[0].tensor, &h[1].tensor, &h[2].tensor, &h[4].tensor, lse, NULL), alone,
-        "bsd_forward");
-    library_expect(bsd_backward(plan, &h[0].tensor, &h[1].tensor, &h[2].tensor, &h[4].tensor, lse,
-                                &h[3].tensor, NULL, &h[5].tensor, &h[6].tensor, &h[7].tensor, NULL),
-                   alone, "bsd_backward");
-    ck_assert(huge_equal(&h[4], packed.o, row) && huge_equal(&h[5], packed.dq, row));
-    ck_assert(huge_equal(&h[6], packed.dk, row) && huge_equal(&h[7], packed.dv, row));
-    free(lse);
-    bsd_plan_destroy(plan);
-    bsd_pattern_destroy(pattern);
-    attention_result_free(&packed);
-  }
+  if (made == 8)
+    check_huge(&p, &inputs, h, row);
   while (made > 0)
     huge_free(&h[--made]);
-  bsd_context_destroy(alone);
   attention_inputs_free(&inputs);
 }
 END_TEST
