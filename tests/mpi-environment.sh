@@ -6,15 +6,17 @@ MPIRUN=${MPIRUN:-mpirun}
 mpi_options=
 if "$MPIRUN" --version 2>/dev/null | grep -q 'Open MPI\|OpenRTE\|PRRTE'; then
   mpi_options='--oversubscribe --bind-to none'
-  # Waiting ranks give their core away. Single-copy transfers and ssh may be missing in containers.
+  # Waiting ranks give their core away. All are on this host: no TCP, where other jobs may be met.
+  # Single-copy transfers and ssh may be missing in containers.
   OMPI_MCA_mpi_yield_when_idle=1
   OMPI_MCA_btl_vader_single_copy_mechanism=none
   OMPI_MCA_plm_rsh_agent=
+  OMPI_MCA_btl=^tcp
   OMPI_ALLOW_RUN_AS_ROOT=1
   OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
   PRTE_ALLOW_RUN_AS_ROOT=1
   PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1
   export OMPI_MCA_mpi_yield_when_idle OMPI_MCA_btl_vader_single_copy_mechanism
-  export OMPI_MCA_plm_rsh_agent OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM
+  export OMPI_MCA_plm_rsh_agent OMPI_MCA_btl OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM
   export PRTE_ALLOW_RUN_AS_ROOT PRTE_ALLOW_RUN_AS_ROOT_CONFIRM
 fi
