@@ -56,6 +56,7 @@ typedef struct bsd_list {
 typedef struct bsd_pass {
   int64_t nlists;
   bsd_list *lists;
+  int rows_are_keys; /* dk, dv: own tiles are keys, the other side's are queries */
 } bsd_pass;
 
 #endif

@@ -261,6 +261,7 @@ static bsd_status make_passes(const stage_work *w, bsd_plan_lists *lists, bsd_er
     for (b = 0; b < branches; b++) {
       bsd_pass *pass = &lists->columns[e * branches + b];
       pass->lists = list;
+      pass->rows_are_keys = 1;
       for (c = 0; c < classes; c++) {
         int64_t n;
         if (list_at(w, b, c, &index) == NULL)

@@ -133,6 +133,7 @@ static void build_list(const kernel_case *c, const case_list *rule, int transpos
 static void build_pass(const kernel_case *c, const case_list *rules, int transposed,
                        uint64_t *state, bsd_pass *pass) {
   pass->nlists = c->nlists;
+  pass->rows_are_keys = transposed;
   pass->lists = room(c->nlists, sizeof *pass->lists);
   for (int64_t i = 0; i < c->nlists; i++)
     build_list(c, &rules[i], transposed, state, &pass->lists[i]);
