@@ -31,20 +31,25 @@ const char *bench_dense_library(void) {
   return openblas_get_config != NULL ? openblas_get_config() : "CBLAS";
 }
 
-/* As many BLAS threads as OpenMP threads, so that both sides of the comparison have the same. */
-static void set_threads(void) {
+/* Where there are enough KV heads each OpenMP thread computes its own ones with a one-threaded BLAS:
+ * two pools of threads that take turns would spin in each other's way. Else BLAS has all threads. */
+static int share_heads(int64_t groups) {
+  int threads = 1;
 #ifdef _OPENMP
-  if (openblas_set_num_threads != NULL)
-    openblas_set_num_threads(omp_get_max_threads());
+  threads = omp_get_max_threads();
 #endif
+  int share = groups >= threads;
+  if (openblas_set_num_threads != NULL)
+    openblas_set_num_threads(share ? 1 : threads);
+  return share;
 }
 
 /* ---- rows -------------------------------------------------------------------------------- */
 
-/* e^x for x <= 0 as 2^k times a polynomial of the fraction (|error| < 2e-7 relative). */
-static inline float exp_negative(float x) {
+/* e^x for -2^21 < x <= 0 as 2^k times a polynomial of the fraction (|error| < 2e-7 relative; below 2^-126
+ * it stays there). Branches would keep the loop around it from becoming vector code. */
+__attribute__((always_inline)) static inline float exp_negative(float x) {
   float t = x * 1.44269504f;
-  t = t < -126 ? -126 : t;
   float whole = (t + 12582912.f) - 12582912.f; /* rounds: 1.5 * 2^23 has no fraction bits */
   float f = t - whole;
   float y = 1.54035304e-4f;
@@ -54,10 +59,13 @@ static inline float exp_negative(float x) {
   y = y * f + 2.40226507e-1f;
   y = y * f + 6.93147181e-1f;
   y = y * f + 1;
-  int32_t bits = ((int32_t)whole + 127) * (1 << 23);
-  float power;
-  memcpy(&power, &bits, sizeof power);
-  return y * power;
+  int32_t exponent = (int32_t)whole;
+  exponent = exponent < -126 ? -126 : exponent;
+  union {
+    int32_t bits;
+    float value;
+  } power = {(exponent + 127) * (1 << 23)};
+  return y * power.value;
 }
 
 /* Softmax of the first `visible` of n scores in place; the others become 0. */
@@ -106,7 +114,7 @@ static void forward_head(const bench_dense_call *x, int64_t group, int64_t head)
   int64_t n = x->n, kv = group * n * x->dim, mine = (group * x->heads + head) * n * x->dim;
   float *scores = x->scores + (group * x->heads + head) * n * n;
   product(CblasNoTrans, CblasTrans, n, n, x->dim, x->scale, x->q + mine, x->k + kv, 0, scores);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) /* in one thread where heads are shared */
   for (int64_t i = 0; i < n; i++)
     softmax_row(scores + i * n, x->causal ? i + 1 : n, n);
   product(CblasNoTrans, CblasNoTrans, n, x->dim, n, 1, scores, x->v + kv, 0, x->o + mine);
@@ -127,14 +135,16 @@ static void backward_head(const bench_dense_call *x, int64_t group, int64_t head
 }
 
 void bench_dense_forward(const bench_dense_call *call) {
-  set_threads();
+  int share = share_heads(call->groups);
+#pragma omp parallel for schedule(dynamic) if (share)
   for (int64_t group = 0; group < call->groups; group++)
     for (int64_t head = 0; head < call->heads; head++)
       forward_head(call, group, head);
 }
 
 void bench_dense_backward(const bench_dense_call *call) {
-  set_threads();
+  int share = share_heads(call->groups);
+#pragma omp parallel for schedule(dynamic) if (share)
   for (int64_t group = 0; group < call->groups; group++)
     for (int64_t head = 0; head < call->heads; head++)
       backward_head(call, group, head);

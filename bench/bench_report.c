@@ -70,7 +70,7 @@ int bench_report_end(bench_report *report, int code, cli_error *error) {
     if (code == CLI_GOOD)
       code = commit(report, error);
     if (code == CLI_GOOD && report->failed_checks > 0)
-      code = cli_fail(error, CLI_FAILED, "%d results are outside the bounds of the check",
+      code = cli_fail(error, CLI_FAILED, "results outside the bounds of the check: %d",
                       report->failed_checks);
     bench_table_footer(&report->table, code == CLI_GOOD);
     json_decref(report->json);
