@@ -1,11 +1,11 @@
 #!/bin/sh
 # kill-rank.sh - kills or stops a rank in mid-exchange: every survivor says so in time, and the job ends.
 #
-# usage: kill-rank.sh [COUNT]      runs COUNT of the 162 cases (default 10, spread over them)
+# usage: kill-rank.sh [COUNT]      runs COUNT of the 216 cases (default 10, spread over them)
 #
-# A case: 2 to 4 ranks, the victim, the point of its exchange, the signal (see survive.c), over shared
-# memory. (Over TCP, Open MPI 4.1 writes to the dead rank's socket: SIGPIPE ends a survivor that does not
-# ignore it, and a stopped rank that wakes floods stderr. Both are beyond the library.)
+# A case: 2 to 4 ranks, the victim, the point of its exchange, forward or backward, the signal (see
+# survive.h), over shared memory. (Over TCP, Open MPI 4.1 writes to the dead rank's socket: SIGPIPE ends a
+# survivor that does not ignore it, and a stopped rank that wakes floods stderr: beyond the library.)
 # With a deadline of T = 1 s:
 #   kill, stop   every survivor has PEER or TIMEOUT within T + 2 s, the job ends within 10 s
 #   pause        (T/2) every rank has OK, and the right contents
@@ -41,7 +41,7 @@ cases() {
   for ranks in 2 3 4; do
     victim=0
     while [ "$victim" -lt "$ranks" ]; do
-      for point in 0 1 2 3 4 5; do
+      for point in 0 1 2 3 4 5 6 7; do
         for signal in kill stop pause; do
           echo "$ranks $victim $point $signal"
         done
@@ -74,7 +74,7 @@ run_case() { # RANKS VICTIM POINT SIGNAL
   rm -f "$directory"/*
   start=$(date +%s)
   # shellcheck disable=SC2086 # the options are lists of words
-  timeout -k 2 20 "$MPIRUN" $mpi_options --mca btl vader,self --enable-recovery -np "$1" "$program" \
+  timeout -k 2 20 "$MPIRUN" $mpi_options --mca btl ^tcp --enable-recovery -np "$1" "$program" \
     "$directory" "$4" "$2" "$3" "$deadline" >"$directory/output" 2>&1 </dev/null
   took=$(($(date +%s) - start))
   wrong=$(
