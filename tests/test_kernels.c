@@ -214,13 +214,15 @@ static void free_results(results *r) {
     free(r->tensor[i].data);
 }
 
-static void run_passes(device_run *run, const bsd_kernels *kernels, int accumulate) {
+static void run_passes(device_run *run, const bsd_kernels *kernels, const bsd_kernel_shape *shape,
+                       int accumulate) {
   const kernel_case *c = run->c;
   const bsd_call *call = &run->call;
   bsd_lists *forward, *backward;
   bsd_error error;
-  must(run->table->prepare(run->device, c->forward, c->options.npasses, &forward, &error), &error);
-  must(run->table->prepare(run->device, c->backward, c->options.npasses, &backward, &error),
+  must(run->table->prepare(run->device, shape, c->forward, c->options.npasses, &forward, &error),
+       &error);
+  must(run->table->prepare(run->device, shape, c->backward, c->options.npasses, &backward, &error),
        &error);
   must(kernels->clear_forward(run->device, call, NULL, &error), &error);
   must(kernels->clear_backward(run->device, call, NULL, &error), &error);
@@ -257,7 +259,7 @@ static results run_case(const bsd_backend_table *table, const kernel_case *c, in
   must(table->select(run->device, &shape, BSD_KERNEL_AUTO, &kernels, &error), &error);
   fill_call(run, accumulate);
   run->call.scratch = upload(run, NULL, kernels->scratch_bytes(run->device, &run->call));
-  run_passes(run, kernels, accumulate);
+  run_passes(run, kernels, &shape, accumulate);
   const bsd_tensor *const tensors[] = {&run->call.o, &run->call.dq, &run->call.dk, &run->call.dv};
   results r;
   for (int i = 0; i < 4; i++)

@@ -59,6 +59,13 @@ extern const bsd_cuda_family bsd_cuda_simt;
 /* OK, or BACKEND with what was being done ("launching the forward kernel") and CUDA's own words. */
 bsd_status bsd_cuda_check(cudaError_t result, const char *doing, bsd_error *error);
 
+/* The same after an allocation of `bytes`: MEMORY if there was not enough. */
+bsd_status bsd_cuda_check_memory(cudaError_t result, int64_t bytes, bsd_error *error);
+
+/* Makes the device the thread's current one, and the previous one current again. */
+bsd_status bsd_cuda_enter(const bsd_cuda_device *device, int *previous, bsd_error *error);
+void bsd_cuda_leave(const bsd_cuda_device *device, int previous);
+
 /* The shape of a launch. grid_x work items, grid_y batch entries; either 0: nothing is launched. */
 typedef struct bsd_cuda_grid {
   int64_t x, y;
