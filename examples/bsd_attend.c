@@ -211,7 +211,8 @@ static int serve(cli_world *world, const attend_options *options, cli_error *err
     if (world->rank == 0 && options->help)
       printf("%s%s", attend_help, cli_common_help);
     else if (world->rank == 0)
-      printf("bsd_attend (libbsdattn) %s\n", bsd_version());
+      printf("bsd_attend (libbsdattn) %s\nbackends: %s\ntransports: %s\n", bsd_version(),
+             bsd_build_backends(), bsd_build_transports());
     return CLI_GOOD;
   }
   world->deadline = options->common.timeout;
