@@ -31,6 +31,8 @@ int bench_report_begin(const bench_session *session, int argc, char **argv,
   int code = bench_output_open(o->json_file, &report->json_file, error);
   if (code == CLI_GOOD)
     code = bench_output_open(o->csv_file, &report->csv_file, error);
+  if (code == CLI_GOOD)
+    code = bench_output_open(o->dump_file, &report->dump_file, error);
   if (code != CLI_GOOD)
     return code;
   report->json = bench_json_create(argc, argv, environment);
@@ -77,5 +79,6 @@ int bench_report_end(bench_report *report, int code, cli_error *error) {
   }
   bench_output_discard(&report->json_file);
   bench_output_discard(&report->csv_file);
+  bench_output_discard(&report->dump_file);
   return code;
 }

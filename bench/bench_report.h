@@ -8,7 +8,7 @@
 typedef struct bench_report {
   int active; /* rank 0 */
   bench_table table;
-  bench_output json_file, csv_file;
+  bench_output json_file, csv_file, dump_file; /* the lists are written by the caller */
   json_t *json;
   int failed_checks;
 } bench_report;

@@ -27,6 +27,24 @@ static int settle_backend(bench_session *session, cli_error *error) {
   return CLI_GOOD;
 }
 
+/* Refuses what the backend's kernels do not have. Which kernel is taken depends on the shape of a problem
+ * but not on its length, so plans for one token tell. */
+static int judge_kernels(const bench_session *session, const bench_cases *cases, cli_error *error) {
+  for (int64_t i = 0; i < cases->count; i++) {
+    bsd_plan *plan = NULL;
+    bsd_problem problem = bench_problem(session->options, &cases->items[i], 1, session->dtype);
+    problem.cu_seqlens = NULL;
+    problem.documents = 0;
+    problem.layout = (bsd_layout_spec){.kind = BSD_LAYOUT_CONTIGUOUS};
+    bsd_status status =
+        bsd_plan_create_offline(session->context, cases->items[i].pattern, &problem, 0, 1, &plan);
+    bsd_plan_destroy(plan);
+    if (status != BSD_OK)
+      return cli_fail_status(error, status, bsd_last_error(session->context));
+  }
+  return CLI_GOOD;
+}
+
 /* ---- --dump-lists ------------------------------------------------------------------------ */
 
 static int judge_dump(const bench_options *options, const bench_cases *cases, cli_error *error) {
@@ -37,18 +55,13 @@ static int judge_dump(const bench_options *options, const bench_cases *cases, cl
                   (long long)cases->count);
 }
 
-static int dump_lists(const bench_session *session, const bench_case *item, cli_error *error) {
-  bench_output output = {0};
-  if (session->options->dump_file == NULL || session->world->rank != 0)
+static int dump_lists(const bench_session *session, const bench_case *item, bench_report *report,
+                      cli_error *error) {
+  if (report->dump_file.file == NULL)
     return CLI_GOOD;
   bsd_problem problem = bench_problem(session->options, item, item->n, session->dtype);
-  int code = bench_output_open(session->options->dump_file, &output, error);
-  if (code == CLI_GOOD)
-    code = bench_lists_write(item->pattern, &problem, output.file, error);
-  if (code == CLI_GOOD)
-    code = bench_output_commit(&output, error);
-  bench_output_discard(&output);
-  return code;
+  int code = bench_lists_write(item->pattern, &problem, report->dump_file.file, error);
+  return code == CLI_GOOD ? bench_output_commit(&report->dump_file, error) : code;
 }
 
 /* ---- configurations ---------------------------------------------------------------------- */
@@ -89,7 +102,7 @@ static int run_all(bench_session *session, const bench_cases *cases, int argc, c
     code = bench_report_begin(session, argc, argv, &environment, &report, error);
   code = cli_agree(session->world, code, error);
   if (code == CLI_GOOD)
-    code = cli_agree(session->world, dump_lists(session, &cases->items[0], error), error);
+    code = cli_agree(session->world, dump_lists(session, &cases->items[0], &report, error), error);
   for (int64_t i = 0; i < cases->count && code == CLI_GOOD; i++) {
     session->progress->item = i;
     code = run_case(session, &cases->items[i], &memo, &report, error);
@@ -110,7 +123,10 @@ static int with_cases(cli_world *world, const bench_options *options, const benc
   int code = cli_context_create(&options->common, world, &session.context, error);
   if (code != CLI_GOOD)
     return code;
-  code = cli_agree(world, settle_backend(&session, error), error);
+  code = settle_backend(&session, error);
+  if (code == CLI_GOOD)
+    code = judge_kernels(&session, cases, error);
+  code = cli_agree(world, code, error);
   if (code == CLI_GOOD)
     code = run_all(&session, cases, argc, argv, error);
   cli_context_destroy(world, session.context);

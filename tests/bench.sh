@@ -110,7 +110,9 @@ refused "dtype" --dtype f64
 refused "pass" --pass all
 refused "backend" --backend gpu
 refused "kernel" --kernel fast
+refused "simt" --kernel simt
 refused "transport" --transport tcp
+refused "nccl" --transport nccl
 refused "layout" --layout dilated:0:1
 refused "seed" --seed -1
 refused "baseline" --baseline yes
@@ -136,6 +138,7 @@ refused "one configuration" -l 64,128 --dump-lists lists
 refused "only one of" --json - --csv -
 refused "No such file" --json absent/r.json
 refused "No such file" --csv absent/r.csv
+refused "No such file" --dump-lists absent/lists -l 64
 refused "absent.npy" --cu-seqlens absent.npy
 for later in plot trace calibrate cost-model link rate; do
   refused "not in this version" --$later x
