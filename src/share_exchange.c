@@ -306,6 +306,8 @@ static bsd_status collect_sends(bsd_share *share, const bsd_share_list *list, in
                                 int64_t *stamp, const int64_t *remote_before, bsd_error *error) {
   const bsd_side *side = &list->side[which];
   int64_t own, e, i;
+  if (share->npeers == 0)
+    return BSD_OK;
   memset(stamp, 0, sizeof(int64_t) * (size_t)share->npeers);
   for (own = 0; own < list->nown; own++)
     for (e = side->entry_ptr[own]; e < side->entry_ptr[own + 1]; e++) {
