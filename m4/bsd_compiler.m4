@@ -10,6 +10,9 @@ BSD_CFLAGS=
 dnl gnu11 and contraction: without fused multiply-add the CPU kernels are half as fast.
 m4_foreach_w([bsd_flag], [-std=gnu11 -ffp-contract=fast -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes],
   [BSD_COMPILER_FLAG([BSD_CFLAGS], bsd_flag)])
+dnl Without OpenMP its pragmas, and what only they use, mean nothing.
+AS_IF([test "x$OPENMP_CFLAGS" = x],
+  [BSD_CFLAGS="$BSD_CFLAGS -Wno-unknown-pragmas -Wno-unused-parameter -Wno-unused-variable"])
 AS_IF([test "x$bsd_werror" = xyes], [BSD_CFLAGS="$BSD_CFLAGS -Werror"])
 BSD_HIDDEN_CFLAGS=
 BSD_COMPILER_FLAG([BSD_HIDDEN_CFLAGS], [-fvisibility=hidden])
@@ -37,8 +40,8 @@ AC_ARG_ENABLE([sanitizers],
   [AS_HELP_STRING([--enable-sanitizers], [build with address and undefined behaviour sanitizers])],
   [], [enable_sanitizers=no])
 AC_ARG_ENABLE([tsan],
-  [AS_HELP_STRING([--enable-tsan], [build with the thread sanitizer (without OpenMP, whose GNU
-    run-time library it cannot see into; give OPENMP_CFLAGS to keep it)])],
+  [AS_HELP_STRING([--enable-tsan], [build with the thread sanitizer (with CC=clang, whose OpenMP
+    library it can see into)])],
   [], [enable_tsan=no])
 AS_IF([test "x$enable_sanitizers" = xyes && test "x$enable_tsan" = xyes],
   [AC_MSG_ERROR([--enable-sanitizers and --enable-tsan exclude each other])])

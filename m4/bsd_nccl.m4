@@ -27,7 +27,7 @@ AS_IF([test "x$with_nccl" != xno], [
     do
       AS_CASE([$bsd_place],
         [-], [NCCL_CFLAGS= NCCL_LIBS=-lnccl],
-        [NCCL_CFLAGS="-I$bsd_place/include"
+        [NCCL_CFLAGS="-isystem $bsd_place/include"
          NCCL_LIBS="-L$bsd_place/$bsd_lib -R$bsd_place/$bsd_lib -lnccl"])
       bsd_link=`AS_ECHO(["$NCCL_LIBS"]) | $SED 's/-R/-Wl,-rpath,/'`
       AC_MSG_CHECKING([for ncclCommInitRankConfig in $NCCL_LIBS])

@@ -2,7 +2,7 @@
 # than there are cores, as any user. Sets mpi_options.
 # shellcheck shell=sh disable=SC2034 # mpi_options is for the script that sources this one
 
-MPIRUN=${MPIRUN:-mpirun}
+MPIRUN=${MPIRUN-mpirun} # set but empty: a build without MPI
 mpi_options=
 if "$MPIRUN" --version 2>/dev/null | grep -q 'Open MPI\|OpenRTE\|PRRTE'; then
   mpi_options='--oversubscribe --bind-to none'
