@@ -34,7 +34,8 @@ AS_VAR_IF([bsd_cache], [yes], [$1="$$1 $2"])
 AS_VAR_POPDEF([bsd_cache])
 ])
 
-# BSD_SANITIZERS: --enable-sanitizers (address and undefined behaviour) or --enable-tsan (threads).
+# BSD_SANITIZERS: --enable-sanitizers (address and undefined behaviour), --enable-tsan (threads) or
+# --enable-fuzzers (conditional BSD_WITH_FUZZERS).
 AC_DEFUN([BSD_SANITIZERS], [
 AC_ARG_ENABLE([sanitizers],
   [AS_HELP_STRING([--enable-sanitizers], [build with address and undefined behaviour sanitizers])],
@@ -52,6 +53,14 @@ AS_IF([test "x$enable_sanitizers" = xyes], [
 AS_IF([test "x$enable_tsan" = xyes], [
   bsd_sanitizers=thread
   bsd_flags="-fsanitize=thread -fno-omit-frame-pointer"])
+AC_ARG_ENABLE([fuzzers],
+  [AS_HELP_STRING([--enable-fuzzers], [build tests/fuzz, run by make fuzz (needs CC=clang; with the
+    address and undefined behaviour sanitizers)])],
+  [], [enable_fuzzers=no])
+AS_IF([test "x$enable_fuzzers" = xyes], [
+  bsd_sanitizers="fuzzer address undefined"
+  bsd_flags="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"])
+AM_CONDITIONAL([BSD_WITH_FUZZERS], [test "x$enable_fuzzers" = xyes])
 AS_IF([test "x$bsd_sanitizers" != xnone], [
   bsd_saved_cflags=$CFLAGS
   CFLAGS="$CFLAGS $bsd_flags"
