@@ -3,12 +3,9 @@
 
 #include <stdio.h>
 
-#ifdef HAVE_CONFIG_H
-#include <config.h>
-#endif
-
 /* From the fastest on. The last one runs every shape. */
 static const bsd_cuda_family *const families[BSD_CUDA_FAMILIES] = {
+    &bsd_cuda_sm80,
     &bsd_cuda_simt,
 };
 
