@@ -45,10 +45,13 @@ static void add_step(const forward_task *f, const bsd_cpu_walk *walk) {
                                      s->rows[0], &k_stride);
   const float *v = bsd_cpu_step_rows(call, f->vectors, walk, &call->v, f->task.batch, kv_head,
                                      s->rows[1], &v_stride);
-  f->vectors->product(walk->rows, dim, width, k, k_stride, s->own[0], s->scores);
+  const bsd_cpu_ahead next_k = bsd_cpu_step_ahead(call, walk, &call->k, f->task.batch, kv_head);
+  const bsd_cpu_ahead next_v = bsd_cpu_step_ahead(call, walk, &call->v, f->task.batch, kv_head);
+  f->vectors->product(walk->rows, dim, width, k, k_stride, s->own[0], s->scores, &next_k);
   f->vectors->softmax(walk->rows, width, s->scores, bsd_cpu_walk_first(walk),
                       bsd_cpu_walk_last(walk), s->maximum, s->sum, s->factor);
-  f->vectors->accumulate(dim, walk->rows, width, v, v_stride, s->scores, s->factor, s->part[0]);
+  f->vectors->accumulate(dim, walk->rows, width, v, v_stride, s->scores, s->factor, s->part[0],
+                         &next_v);
 }
 
 /* One token's (o, lse) joins the accumulator: the two are weighted by their softmax denominators. */

@@ -27,6 +27,7 @@ static void add_step(const key_task *t, bsd_cpu_walk *walk, int64_t head) {
   const bsd_call *call = t->call;
   const bsd_cpu_scratch *s = &t->scratch;
   const int64_t width = t->strip.width, dim = call->head_dim;
+  const bsd_cpu_ahead nothing = {NULL, 0, 0, 0};
   int64_t q_stride, do_stride;
   bsd_cpu_step_values(call, walk, &call->lse, t->task.batch, head, s->lse);
   bsd_cpu_step_values(call, walk, &call->delta, t->task.batch, head, s->delta);
@@ -35,12 +36,16 @@ static void add_step(const key_task *t, bsd_cpu_walk *walk, int64_t head) {
                                      s->rows[0], &q_stride);
   const float *d_o = bsd_cpu_step_rows(call, t->vectors, walk, &call->d_o, t->task.batch, head,
                                        s->rows[1], &do_stride);
-  t->vectors->product(walk->rows, dim, width, q, q_stride, s->own[0], s->scores);
-  t->vectors->product(walk->rows, dim, width, d_o, do_stride, s->own[1], s->products);
+  const bsd_cpu_ahead next_q = bsd_cpu_step_ahead(call, walk, &call->q, t->task.batch, head);
+  const bsd_cpu_ahead next_do = bsd_cpu_step_ahead(call, walk, &call->d_o, t->task.batch, head);
+  t->vectors->product(walk->rows, dim, width, q, q_stride, s->own[0], s->scores, &next_q);
+  t->vectors->product(walk->rows, dim, width, d_o, do_stride, s->own[1], s->products, &next_do);
   t->vectors->key_gradient(walk->rows, width, s->scores, s->products, bsd_cpu_walk_first(walk),
                            bsd_cpu_walk_last(walk), s->lse, s->delta);
-  t->vectors->accumulate(dim, walk->rows, width, q, q_stride, s->products, NULL, s->part[0]);
-  t->vectors->accumulate(dim, walk->rows, width, d_o, do_stride, s->scores, NULL, s->part[1]);
+  t->vectors->accumulate(dim, walk->rows, width, q, q_stride, s->products, NULL, s->part[0],
+                         &nothing);
+  t->vectors->accumulate(dim, walk->rows, width, d_o, do_stride, s->scores, NULL, s->part[1],
+                         &nothing);
 }
 
 static void add_chunk(const key_task *t) {

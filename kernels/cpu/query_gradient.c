@@ -42,16 +42,20 @@ static void add_step(const query_task *t, const bsd_cpu_walk *walk) {
   const bsd_cpu_scratch *s = &t->scratch;
   const int64_t kv_head = t->task.head / (call->heads / call->kv_heads);
   const int64_t width = t->strip.width, dim = call->head_dim;
+  const bsd_cpu_ahead nothing = {NULL, 0, 0, 0};
   int64_t k_stride, v_stride;
   const float *k = bsd_cpu_step_rows(call, t->vectors, walk, &call->k, t->task.batch, kv_head,
                                      s->rows[0], &k_stride);
   const float *v = bsd_cpu_step_rows(call, t->vectors, walk, &call->v, t->task.batch, kv_head,
                                      s->rows[1], &v_stride);
-  t->vectors->product(walk->rows, dim, width, k, k_stride, s->own[0], s->scores);
-  t->vectors->product(walk->rows, dim, width, v, v_stride, s->own[1], s->products);
+  const bsd_cpu_ahead next_k = bsd_cpu_step_ahead(call, walk, &call->k, t->task.batch, kv_head);
+  const bsd_cpu_ahead next_v = bsd_cpu_step_ahead(call, walk, &call->v, t->task.batch, kv_head);
+  t->vectors->product(walk->rows, dim, width, k, k_stride, s->own[0], s->scores, &next_k);
+  t->vectors->product(walk->rows, dim, width, v, v_stride, s->own[1], s->products, &next_v);
   t->vectors->query_gradient(walk->rows, width, s->scores, s->products, bsd_cpu_walk_first(walk),
                              bsd_cpu_walk_last(walk), s->lse, s->delta);
-  t->vectors->accumulate(dim, walk->rows, width, k, k_stride, s->products, NULL, s->part[0]);
+  t->vectors->accumulate(dim, walk->rows, width, k, k_stride, s->products, NULL, s->part[0],
+                         &nothing);
 }
 
 static void run_task(query_task *t) {

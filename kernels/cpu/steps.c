@@ -207,6 +207,40 @@ const float *bsd_cpu_step_rows(const bsd_call *call, const bsd_cpu_vectors *vect
   return into;
 }
 
+/* The tile after the walk's, NULL if there is none. */
+static const bsd_tile *tile_after(const bsd_cpu_walk *walk) {
+  int64_t entry = walk->entry, in_entry = walk->in_entry;
+  if (in_entry == walk->list->entries[entry].count) {
+    entry++;
+    in_entry = 0;
+  }
+  if (entry == walk->last_entry)
+    return NULL;
+  const bsd_entry *next = &walk->list->entries[entry];
+  return &walk->list->blocks[next->first + in_entry * next->step];
+}
+
+bsd_cpu_ahead bsd_cpu_step_ahead(const bsd_call *call, const bsd_cpu_walk *walk,
+                                 const bsd_operand *operand, int64_t batch, int64_t head) {
+  const int same_block = walk->next_slot < walk->tile->tokens;
+  const bsd_tile *tile = same_block ? walk->tile : tile_after(walk);
+  const int64_t slot = same_block ? walk->next_slot : 0, size = bsd_dtype_bytes(call->dtype);
+  bsd_cpu_ahead ahead = {NULL, 0, 0, 0};
+  const bsd_fragment *fragment = tile ? walk->list->fragments + tile->fragment : NULL;
+  for (int32_t f = 0; tile && f < tile->nfragments; f++, fragment++) {
+    const int64_t rows = fragment->slot + fragment->count - slot;
+    if (slot < fragment->slot || rows <= 0)
+      continue;
+    const source_rows source = rows_of_source(call, operand, fragment->source, batch, head);
+    const int64_t token = fragment->first + (slot - fragment->slot) * fragment->step;
+    ahead.data = (const char *)source.data + token * source.step * size;
+    ahead.rows = bsd_min(rows, BSD_CPU_MAX_ROWS);
+    ahead.row_bytes = call->head_dim * size;
+    ahead.stride_bytes = fragment->step * source.step * size;
+  }
+  return ahead;
+}
+
 void bsd_cpu_step_values(const bsd_call *call, const bsd_cpu_walk *walk,
                          const bsd_operand_f32 *operand, int64_t batch, int64_t head, float *into) {
   memset(into, 0, (size_t)walk->rows * sizeof *into);

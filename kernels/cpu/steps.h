@@ -52,6 +52,10 @@ const float *bsd_cpu_step_rows(const bsd_call *call, const bsd_cpu_vectors *vect
                                const bsd_cpu_walk *walk, const bsd_operand *operand, int64_t batch,
                                int64_t head, float *into, int64_t *stride);
 
+/* Where the rows of the next step probably lie, to be fetched into the cache; no rows if none is left. */
+bsd_cpu_ahead bsd_cpu_step_ahead(const bsd_call *call, const bsd_cpu_walk *walk,
+                                 const bsd_operand *operand, int64_t batch, int64_t head);
+
 /* The step's values of one query head of an fp32 [B][H][n] tensor. */
 void bsd_cpu_step_values(const bsd_call *call, const bsd_cpu_walk *walk,
                          const bsd_operand_f32 *operand, int64_t batch, int64_t head, float *into);

@@ -15,17 +15,23 @@
 
 enum { BSD_CPU_MAX_WIDTH = 64 };
 
+/* Rows that a later product will read: fetched into the cache while this one computes. */
+typedef struct bsd_cpu_ahead {
+  const char *data;
+  int64_t rows, row_bytes, stride_bytes;
+} bsd_cpu_ahead;
+
 typedef struct bsd_cpu_vectors {
   const char *name; /* "avx512", "avx2", "baseline" */
 
   /* c[i][s] = sum_k a[i*stride + k] b[k][s],  i < rows, k < inner, b [inner][width]. */
   void (*product)(int64_t rows, int64_t inner, int64_t width, const float *a, int64_t stride,
-                  const float *b, float *c);
+                  const float *b, float *c, const bsd_cpu_ahead *ahead);
 
   /* c[i][s] = c[i][s] factor[s] + sum_k a[k*stride + i] b[k][s]; factor NULL: 1. The sum is taken on its
    * own and then added. */
   void (*accumulate)(int64_t rows, int64_t inner, int64_t width, const float *a, int64_t stride,
-                     const float *b, const float *factor, float *c);
+                     const float *b, const float *factor, float *c, const bsd_cpu_ahead *ahead);
 
   /* One block of scores joins a running softmax: with m = max(maximum, scores),
    * factor = e^(maximum - m), scores = e^(scores - m), sum = sum factor + sum_i scores, maximum = m.

@@ -64,84 +64,110 @@ VECTOR_INLINE vec exponential(vec x) {
 
 /* ---- products --------------------------------------------------------------------------------- */
 
-/* One register tile: sums[i][v] = sum_k a(i,k) b[k][v], a(i,k) = a[i*row_step + k*inner_step]. */
-VECTOR_INLINE void product_tile(const int rows, const int vectors, int64_t inner, int64_t width,
-                                const float *a, int64_t row_step, int64_t inner_step,
-                                const float *b, const float *factor, int add, float *c) {
+enum { SPELL = 16 }; /* steps of the inner loop between two turns of fetching ahead */
+
+/* What the register tiles of one product share. */
+typedef struct product_call {
+  int64_t rows, inner, width;
+  const float *a;
+  int64_t row_step, inner_step;
+  const float *b, *factor;
+  float *c;
+  bsd_cpu_ahead ahead; /* what is still to be fetched: its first row from byte `fetched` on */
+  int64_t fetched, lines_per_spell;
+} product_call;
+
+/* Fetches the next few lines into the second level cache: a few at a time, since a burst would hold up the
+ * loads of the product. */
+VECTOR_INLINE void fetch_ahead(product_call *p) {
+  for (int64_t i = 0; i < p->lines_per_spell && p->ahead.rows > 0; i++) {
+    __builtin_prefetch(p->ahead.data + p->fetched, 0, 2);
+    p->fetched += 64;
+    if (p->fetched < p->ahead.row_bytes)
+      continue;
+    p->fetched = 0;
+    p->ahead.data += p->ahead.stride_bytes;
+    p->ahead.rows--;
+  }
+}
+
+/* One register tile: c[i][v] (+)= sum_k a(i,k) b[k][v], a(i,k) = a[i*row_step + k*inner_step], from row
+ * `first` and column `column` on. */
+VECTOR_INLINE void product_tile(const int rows, const int vectors, const int add, product_call *p,
+                                int64_t first, int64_t column) {
+  const int64_t row_step = p->row_step, inner_step = p->inner_step, width = p->width;
+  const float *a = p->a + first * row_step, *b = p->b + column;
   vec sums[12][4] = {{{0}}};
-  for (int64_t k = 0; k < inner; k++) {
-    vec row[4];
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++)
-      row[v] = *(const vec *)(b + k * width + v * LANES);
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++) {
-      const vec element = splat(a[i * row_step + k * inner_step]);
+  for (int64_t begin = 0; begin < p->inner; begin += SPELL) {
+    const int64_t end = begin + SPELL < p->inner ? begin + SPELL : p->inner;
+    fetch_ahead(p);
+    for (int64_t k = begin; k < end; k++, b += width) {
+      vec row[4];
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; v++)
-        sums[i][v] += element * row[v];
+        row[v] = *(const vec *)(b + v * LANES);
+#pragma GCC unroll 12
+      for (int i = 0; i < rows; i++) {
+        const vec element = splat(a[i * row_step + k * inner_step]);
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+          sums[i][v] += element * row[v];
+      }
     }
   }
 #pragma GCC unroll 4
   for (int v = 0; v < vectors; v++) {
-    const vec scale = factor ? *(const vec *)(factor + v * LANES) : splat(1);
+    const int64_t at = column + v * LANES;
+    const vec factor = p->factor ? *(const vec *)(p->factor + at) : splat(1);
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++) {
-      vec *out = (vec *)(c + i * width + v * LANES);
-      *out = add ? *out * scale + sums[i][v] : sums[i][v];
+      vec *out = (vec *)(p->c + (first + i) * width + at);
+      *out = add ? *out * factor + sums[i][v] : sums[i][v];
     }
   }
 }
 
-/* `rows` rows by `vectors` vectors, over all panels of the width, for as many rows as are left. */
-VECTOR_INLINE int64_t product_rows(const int rows, const int vectors, int64_t done, int64_t total,
-                                   int64_t inner, int64_t width, const float *a, int64_t row_step,
-                                   int64_t inner_step, const float *b, const float *factor, int add,
-                                   float *c) {
-  for (; done + rows <= total; done += rows)
-    for (int64_t s = 0; s < width; s += vectors * LANES)
-      product_tile(rows, vectors, inner, width, a + done * row_step, row_step, inner_step, b + s,
-                   factor ? factor + s : NULL, add, c + done * width + s);
+/* Tiles of `rows` rows by `vectors` vectors, over all columns, from row `done` on as far as they fit. */
+VECTOR_INLINE int64_t product_rows(const int rows, const int vectors, const int add,
+                                   product_call *p, int64_t done) {
+  for (; done + rows <= p->rows; done += rows)
+    for (int64_t column = 0; column < p->width; column += vectors * LANES)
+      product_tile(rows, vectors, add, p, done, column);
   return done;
 }
 
-VECTOR_INLINE void product_panels(const int tile_rows, const int vectors, int64_t rows,
-                                  int64_t inner, int64_t width, const float *a, int64_t row_step,
-                                  int64_t inner_step, const float *b, const float *factor, int add,
-                                  float *c) {
-  int64_t done = 0;
-  done = product_rows(tile_rows, vectors, done, rows, inner, width, a, row_step, inner_step, b,
-                      factor, add, c);
-  done = product_rows(4, vectors, done, rows, inner, width, a, row_step, inner_step, b, factor, add,
-                      c);
-  done = product_rows(2, vectors, done, rows, inner, width, a, row_step, inner_step, b, factor, add,
-                      c);
-  product_rows(1, vectors, done, rows, inner, width, a, row_step, inner_step, b, factor, add, c);
+VECTOR_INLINE void product_panels(const int tile_rows, const int vectors, const int add,
+                                  product_call *p) {
+  const int64_t spells =
+      (p->rows / tile_rows + 1) * (p->width / (vectors * LANES)) * ((p->inner + SPELL - 1) / SPELL);
+  p->lines_per_spell = p->ahead.rows * ((p->ahead.row_bytes + 63) / 64) / spells + 1;
+  int64_t done = product_rows(tile_rows, vectors, add, p, 0);
+  done = product_rows(4, vectors, add, p, done);
+  done = product_rows(2, vectors, add, p, done);
+  product_rows(1, vectors, add, p, done);
 }
 
-VECTOR_INLINE void product_any(int64_t rows, int64_t inner, int64_t width, const float *a,
-                               int64_t row_step, int64_t inner_step, const float *b,
-                               const float *factor, int add, float *c) {
-  if (width >= TILE_VECTORS * LANES)
-    product_panels(TILE_ROWS, TILE_VECTORS, rows, inner, width, a, row_step, inner_step, b, factor,
-                   add, c);
-  else if (width == 2 * LANES)
-    product_panels(NARROW_TILE_ROWS, 2, rows, inner, width, a, row_step, inner_step, b, factor, add,
-                   c);
+VECTOR_INLINE void product_any(const int add, product_call *p) {
+  if (p->width >= TILE_VECTORS * LANES)
+    product_panels(TILE_ROWS, TILE_VECTORS, add, p);
+  else if (p->width == 2 * LANES)
+    product_panels(NARROW_TILE_ROWS, 2, add, p);
   else
-    product_panels(NARROW_TILE_ROWS, 1, rows, inner, width, a, row_step, inner_step, b, factor, add,
-                   c);
+    product_panels(NARROW_TILE_ROWS, 1, add, p);
 }
 
 VECTOR_TARGET static void product(int64_t rows, int64_t inner, int64_t width, const float *a,
-                                  int64_t stride, const float *b, float *c) {
-  product_any(rows, inner, width, a, stride, 1, b, NULL, 0, c);
+                                  int64_t stride, const float *b, float *c,
+                                  const bsd_cpu_ahead *ahead) {
+  product_call p = {rows, inner, width, a, stride, 1, b, NULL, c, *ahead, 0, 0};
+  product_any(0, &p);
 }
 
 VECTOR_TARGET static void accumulate(int64_t rows, int64_t inner, int64_t width, const float *a,
-                                     int64_t stride, const float *b, const float *factor,
-                                     float *c) {
-  product_any(rows, inner, width, a, 1, stride, b, factor, 1, c);
+                                     int64_t stride, const float *b, const float *factor, float *c,
+                                     const bsd_cpu_ahead *ahead) {
+  product_call p = {rows, inner, width, a, 1, stride, b, factor, c, *ahead, 0, 0};
+  product_any(1, &p);
 }
 
 /* ---- softmax ---------------------------------------------------------------------------------- */
