@@ -99,7 +99,7 @@ static int know_from_library(checking *c, bench_unit *unit, int mine, cli_error 
   int64_t n = p->length, H = p->heads, D = p->head_dim, G = H / p->kv_heads;
   void *o = oracle_alloc(p->batch * CHUNK * H * D, cli_dtype_size(p->dtype));
   float *lse = oracle_alloc(p->batch * H * CHUNK, sizeof *lse);
-  int code = CLI_GOOD;
+  int code = cli_barrier(c->session->world, error); /* a gather has the deadline of an exchange */
   for (int64_t first = 0; first < n && code == CLI_GOOD; first += CHUNK) {
     int64_t count = n - first < CHUNK ? n - first : CHUNK, want = mine ? count : 0;
     bsd_status status = bsd_gather(c->plan, BSD_TENSOR_Q, c->tensors->o.data, first, want, o, NULL);

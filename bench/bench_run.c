@@ -1,6 +1,7 @@
 /* bench_run.c - one configuration on the session's ranks: plan, tensors, times, check, hash, baseline. */
 #include "bench/bench_run.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +68,14 @@ static int take_worst(const bench_session *session, const bsd_plan_statistics *s
   return code;
 }
 
+/* The oracle and the baseline take as long as they take, on one rank more than on another: that is no
+ * exchange, so its deadline, which may be short, is not theirs. Returns the deadline to restore. */
+static double be_patient(cli_world *world) {
+  double deadline = world->deadline;
+  world->deadline = fmax(deadline, 300);
+  return deadline;
+}
+
 /* ---- the runs on one plan ---------------------------------------------------------------- */
 
 static int time_passes(const bench_session *session, bsd_plan *plan, bench_tensors *tensors,
@@ -105,8 +114,11 @@ static int run_plan(const bench_session *session, const bench_case *item,
     int64_t grown = resident >= 0 ? bench_memory_peak() - resident : -1;
     code = take_worst(session, &stats, tensors.bytes, grown, r, error);
   }
-  if (code == CLI_GOOD && o->check)
+  if (code == CLI_GOOD && o->check) {
+    double deadline = be_patient(session->world);
     code = bench_check_run(session, item, plan, problem, &tensors, &stats, &r->check, error);
+    session->world->deadline = deadline;
+  }
   if (code == CLI_GOOD && o->hash) {
     code = bench_hash(session, plan, problem, &tensors, backward, &r->hash, error);
     r->has_hash = 1;
@@ -123,7 +135,9 @@ static int take_baseline(const bench_session *session, int64_t n, int64_t batch,
   if (wanted == BENCH_DENSE_NONE || !bench_dense_available())
     return CLI_GOOD;
   if (memo->n != n || memo->batch != batch) {
+    double deadline = be_patient(session->world);
     int code = bench_baseline_run(session, n, batch, &memo->value, error);
+    session->world->deadline = deadline;
     if (code != CLI_GOOD)
       return code;
     memo->n = n;
