@@ -1,0 +1,25 @@
+/* sm90.h - the parts of the sm90 family (sm90.c): its kernels and what they share on the host. */
+#ifndef BSD_SM90_H
+#define BSD_SM90_H
+
+#include "work.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+extern const bsd_cuda_family bsd_cuda_sm90;
+
+/* The family's place in families.c's table, which goes from the fastest on. */
+enum { BSD_SM90_FAMILY = 0 };
+
+/* forward.cu: one stage of one pass. `pass` keeps the tensor maps of its last call. */
+bsd_status bsd_sm90_forward_open(bsd_error *error);
+bsd_status bsd_sm90_forward(void *device, const bsd_call *call, bsd_sm90_pass *pass, int stage,
+                            void *stream, bsd_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

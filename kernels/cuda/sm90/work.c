@@ -1,0 +1,440 @@
+/* work.c - row groups and the order of work items; puts them into device memory. See work.h.
+ *
+ * Members that come one after another in a list's *sequence* are tried as a group: the query heads of a KV
+ * head, the tiles of a block, then the rows at the distance at which the list's rows resemble each other
+ * most (the step of `strided`). A group stands if an entry of its union serves enough of its members on
+ * average; else its halves are tried. */
+#include "work.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../../src/memory.h"
+#include "tiles.h"
+
+enum {
+  DISTANCES = 8, /* tried */
+  SAMPLES = 32,  /* rows compared for each */
+  ALIGNMENT = 256
+};
+
+/* Hundredths of a member that an entry of a group's union must serve on average, by the group's size; and
+ * those that a stage's items must reach together, by their width: below, items of one member are faster. */
+static const int64_t least_shared_by_group[BSD_SM90_MEMBERS + 1] = {0, 0, 150, 220, 280};
+static const int64_t least_shared_by_stage[BSD_SM90_MEMBERS + 1] = {0, 0, 150, 210, 270};
+
+/* Keys and values of the KV heads of a run: what the L2 cache holds. */
+static const int64_t run_bytes = INT64_C(32) << 20;
+
+typedef struct builder {
+  const bsd_kernel_shape *shape;
+  const bsd_pass *pass;
+  int width;
+  bsd_sm90_arrays to;
+  int64_t shared, walked; /* of a stage: entries of members, entries of unions */
+} builder;
+
+/* ---- the sequence of own tiles ----------------------------------------------------------------- */
+
+static int64_t length_of(const bsd_sm90_cut *cut, int64_t member) {
+  return cut->step_ptr[member + 1] - cut->step_ptr[member];
+}
+
+/* Entries that two members share. */
+static int64_t overlap(const bsd_sm90_cut *cut, int64_t a, int64_t b) {
+  int64_t i = cut->step_ptr[a], j = cut->step_ptr[b], shared = 0;
+  while (i < cut->step_ptr[a + 1] && j < cut->step_ptr[b + 1]) {
+    const bsd_sm90_step *x = &cut->steps[i], *y = &cut->steps[j];
+    shared += x->order == y->order;
+    i += x->order <= y->order;
+    j += y->order <= x->order;
+  }
+  return shared;
+}
+
+/* The distance, in blocks of `parts` members, at which rows share most. */
+static int64_t best_distance(const bsd_sm90_cut *cut) {
+  const int64_t blocks = cut->nmembers / cut->parts;
+  int64_t best = 1, most = -1;
+  for (int64_t d = 1; d <= DISTANCES && d < blocks; d++) {
+    const int64_t samples = bsd_min(SAMPLES, blocks - d);
+    int64_t shared = 0;
+    for (int64_t s = 0; s < samples; s++) {
+      const int64_t row = (blocks - d - 1) * s / bsd_max(1, samples - 1);
+      shared += overlap(cut, row * cut->parts, (row + d) * cut->parts);
+    }
+    shared = shared * SAMPLES / samples;
+    if (shared > most) {
+      most = shared;
+      best = d;
+    }
+  }
+  return best;
+}
+
+typedef struct member {
+  int32_t own, head; /* own tile in the cut; place among the KV head's query heads */
+} member;
+
+/* Classes of rows at the distance one after another, each cut into chunks of `width` members; chunks of the
+ * classes in turn, so that work stays local. starts[c]: the first member of chunk c. */
+typedef struct sequence {
+  member *members;
+  int64_t nmembers;
+  int64_t *starts;
+  int64_t nchunks;
+} sequence;
+
+static int64_t class_size(const bsd_sm90_cut *cut, int64_t distance, int64_t class) {
+  const int64_t blocks = bsd_ceil_div(cut->nmembers, cut->parts);
+  int64_t members = 0;
+  for (int64_t b = class; b < blocks; b += distance)
+    members += bsd_min(cut->parts, cut->nmembers - b * cut->parts);
+  return members;
+}
+
+/* Own tile number i of a class, in order. */
+static int64_t class_member(const bsd_sm90_cut *cut, int64_t distance, int64_t class, int64_t i) {
+  return (class + i / cut->parts * distance) * cut->parts + i % cut->parts;
+}
+
+static bsd_status make_sequence(const bsd_sm90_cut *cut, int64_t heads, int width, sequence *s,
+                                bsd_error *error) {
+  const int64_t distance = width > 1 ? best_distance(cut) : 1;
+  const int64_t total = cut->nmembers * heads;
+  BSD_TRY(bsd_alloc(&s->members, total, sizeof *s->members, error));
+  BSD_TRY(bsd_alloc(&s->starts, total + 1, sizeof *s->starts, error));
+  s->nmembers = s->nchunks = 0;
+  for (int64_t chunk = 0; s->nmembers < total; chunk++)
+    for (int64_t class = 0; class < distance; class++) {
+      const int64_t size = class_size(cut, distance, class) * heads;
+      if (chunk * width >= size)
+        continue;
+      s->starts[s->nchunks++] = s->nmembers;
+      for (int64_t m = chunk * width; m < bsd_min(size, (chunk + 1) * width); m++)
+        s->members[s->nmembers++] = (member){
+            (int32_t)class_member(cut, distance, class, m / heads), (int32_t)(m % heads)};
+    }
+  s->starts[s->nchunks] = total;
+  return BSD_OK;
+}
+
+/* ---- groups ------------------------------------------------------------------------------------ */
+
+/* The union of the members' lists as entries at the end of to->entries; *length of it, *own of them all. */
+static bsd_status merge(builder *b, const bsd_sm90_cut *cut, const member *members, int n,
+                        int64_t *length, int64_t *own, bsd_error *error) {
+  int64_t at[BSD_SM90_MEMBERS];
+  bsd_sm90_arrays *to = &b->to;
+  *own = *length = 0;
+  for (int m = 0; m < n; m++) {
+    at[m] = cut->step_ptr[members[m].own];
+    *own += length_of(cut, members[m].own);
+  }
+  BSD_TRY(bsd_grow(&to->entries, &to->entry_room, to->nentries + *own + 1, sizeof *to->entries,
+                   error));
+  for (;;) {
+    const bsd_sm90_step *least = NULL;
+    for (int m = 0; m < n; m++) {
+      const bsd_sm90_step *s = &cut->steps[at[m]];
+      if (at[m] < cut->step_ptr[members[m].own + 1] &&
+          (least == NULL || s->order < least->order ||
+           (s->order == least->order && s->tile < least->tile)))
+        least = s;
+    }
+    if (least == NULL)
+      return BSD_OK;
+    uint32_t entry = (uint32_t)least->tile;
+    for (int m = 0; m < n; m++) {
+      const bsd_sm90_step *s = &cut->steps[at[m]];
+      if (at[m] == cut->step_ptr[members[m].own + 1] || s->tile != least->tile)
+        continue;
+      entry |= 1u << (BSD_SM90_TILE_BITS + m);
+      entry |= (uint32_t)s->masked << (BSD_SM90_MASK_SHIFT + m);
+      at[m]++;
+    }
+    to->entries[to->nentries + (*length)++] = entry;
+  }
+}
+
+/* Adds members [0, n) as one item if they are alike enough, else as two halves. Its heads are places yet. */
+static bsd_status add_group(builder *b, const bsd_sm90_cut *cut, const member *members, int n,
+                            bsd_error *error) {
+  int64_t length, own;
+  BSD_TRY(merge(b, cut, members, n, &length, &own, error));
+  if (n > 1 && own * 100 < length * least_shared_by_group[n]) {
+    BSD_TRY(add_group(b, cut, members, n / 2, error));
+    return add_group(b, cut, members + n / 2, n - n / 2, error);
+  }
+  bsd_sm90_arrays *to = &b->to;
+  BSD_TRY(bsd_grow(&to->items, &to->item_room, to->nitems + 1, sizeof *to->items, error));
+  bsd_sm90_item item = {.count = (int32_t)length, .begin = to->nentries};
+  for (int m = 0; m < BSD_SM90_MEMBERS; m++) {
+    item.rows[m] = m < n ? cut->row[members[m].own] : -1;
+    item.heads[m] = m < n ? members[m].head : 0;
+  }
+  b->shared += own;
+  b->walked += length;
+  to->nentries += length;
+  to->items[to->nitems++] = item;
+  return BSD_OK;
+}
+
+/* Items of a list for a KV head with so many query heads, heads as places. */
+static bsd_status add_groups(builder *b, const bsd_sm90_cut *cut, int64_t heads, int width,
+                             bsd_error *error) {
+  sequence s = {NULL, 0, NULL, 0};
+  bsd_status status = make_sequence(cut, heads, width, &s, error);
+  for (int64_t c = 0; c < s.nchunks && status == BSD_OK; c++)
+    status = add_group(b, cut, s.members + s.starts[c], (int)(s.starts[c + 1] - s.starts[c]), error);
+  bsd_free(s.members);
+  bsd_free(s.starts);
+  return status;
+}
+
+/* ---- items of all heads ------------------------------------------------------------------------ */
+
+static bsd_status copy_items(builder *b, int64_t from, int64_t to, int32_t kv, const bsd_list *l,
+                             int64_t place, bsd_error *error) {
+  bsd_sm90_arrays *a = &b->to;
+  BSD_TRY(bsd_grow(&a->items, &a->item_room, a->nitems + to - from, sizeof *a->items, error));
+  for (int64_t i = from; i < to; i++) {
+    bsd_sm90_item item = a->items[i];
+    item.kv_head = kv;
+    item.lowest = l->left < 0 ? -(INT64_C(1) << 60) : -l->left;
+    item.highest = l->causal ? 0 : l->right < 0 ? INT64_C(1) << 60 : l->right;
+    for (int m = 0; m < BSD_SM90_MEMBERS; m++)
+      item.heads[m] = item.rows[m] < 0 ? 0 : l->heads[place + item.heads[m]];
+    a->items[a->nitems++] = item;
+  }
+  return BSD_OK;
+}
+
+/* Items of one list for each of its heads. The groups for so many heads a KV head are made once; they stand
+ * first, unused themselves, and are removed by the caller. For dk, dv each query head is a walk of its own. */
+static bsd_status add_list(builder *b, const bsd_sm90_cut *cut, int width, bsd_sm90_arrays *out,
+                           bsd_error *error) {
+  const bsd_list *l = cut->list;
+  const int64_t group = b->shape->heads / b->shape->kv_heads;
+  int64_t made_for = 0, from = 0, to = 0;
+  for (int64_t h = 0, end; h < l->nheads; h = end) {
+    const int32_t kv = (int32_t)(l->heads[h] / group);
+    for (end = h + 1; end < l->nheads && l->heads[end] / group == kv; end++)
+      ;
+    if (end - h != made_for) {
+      made_for = end - h;
+      from = b->to.nitems;
+      BSD_TRY(add_groups(b, cut, made_for, width, error));
+      to = b->to.nitems;
+    }
+    const int64_t first = b->to.nitems, n = to - from;
+    BSD_TRY(copy_items(b, from, to, kv, l, h, error));
+    BSD_TRY(bsd_grow(&out->items, &out->item_room, out->nitems + n, sizeof *out->items, error));
+    if (n > 0)
+      memcpy(out->items + out->nitems, b->to.items + first, (size_t)n * sizeof *out->items);
+    out->nitems += n;
+    b->to.nitems = first;
+  }
+  return BSD_OK;
+}
+
+typedef struct keyed_item {
+  int64_t run, count, place;
+  bsd_sm90_item item;
+} keyed_item;
+
+static int compare(int64_t a, int64_t b) {
+  return (a > b) - (a < b);
+}
+
+/* By run of KV heads, longest first, else as made. */
+static int compare_items(const void *a, const void *b) {
+  const keyed_item *x = a, *y = b;
+  const int by_run = compare(x->run, y->run), by_count = compare(y->count, x->count);
+  return by_run ? by_run : by_count ? by_count : compare(x->place, y->place);
+}
+
+static bsd_status order_items(const builder *b, bsd_sm90_item *items, int64_t n, bsd_error *error) {
+  int64_t blocks = 1;
+  for (int64_t i = 0; i < b->pass->nlists; i++)
+    blocks = bsd_max(blocks, b->pass->lists[i].nblocks);
+  const int64_t head_bytes = blocks * b->shape->block * b->shape->head_dim * 4;
+  const int64_t run = bsd_max(1, run_bytes / head_bytes);
+  keyed_item *keyed;
+  BSD_TRY(bsd_alloc(&keyed, n, sizeof *keyed, error));
+  for (int64_t i = 0; i < n; i++)
+    keyed[i] = (keyed_item){items[i].kv_head / run, items[i].count, i, items[i]};
+  if (n > 0)
+    qsort(keyed, (size_t)n, sizeof *keyed, compare_items);
+  for (int64_t i = 0; i < n; i++)
+    items[i] = keyed[i].item;
+  bsd_free(keyed);
+  return BSD_OK;
+}
+
+/* ---- one stage, one pass ------------------------------------------------------------------------ */
+
+/* All lists' items of a stage, in items of `width`, at the end of `out`. */
+static bsd_status try_width(builder *b, bsd_sm90_cut *cuts, int stage, int width,
+                            bsd_sm90_arrays *out, bsd_error *error) {
+  b->shared = b->walked = 0;
+  for (int64_t i = 0; i < b->pass->nlists; i++) {
+    BSD_TRY(bsd_sm90_cut_rows(&cuts[i], stage, &b->to, error));
+    BSD_TRY(add_list(b, &cuts[i], width, out, error));
+    b->to.nitems = 0;
+  }
+  return BSD_OK;
+}
+
+static bsd_status add_stage(builder *b, bsd_sm90_cut *cuts, int stage, bsd_sm90_arrays *out,
+                            bsd_sm90_stage *made, bsd_error *error) {
+  const bsd_sm90_arrays before = b->to;
+  const int64_t first = out->nitems;
+  BSD_TRY(try_width(b, cuts, stage, b->width, out, error));
+  made->grouped = b->width > 1 && b->shared * 100 >= b->walked * least_shared_by_stage[b->width];
+  if (b->width > 1 && !made->grouped) {
+    b->to.nentries = before.nentries;
+    b->to.nrows = before.nrows;
+    b->to.ntiles = before.ntiles;
+    b->to.nslots = before.nslots;
+    out->nitems = first;
+    BSD_TRY(try_width(b, cuts, stage, 1, out, error));
+  }
+  made->nitems = out->nitems - first;
+  made->items = NULL;
+  return order_items(b, out->items + first, made->nitems, error);
+}
+
+/* A pass on the host: arrays, items of all stages one after another. */
+static bsd_status build_pass(builder *b, bsd_sm90_arrays *out, bsd_sm90_pass *made,
+                             bsd_error *error) {
+  bsd_sm90_cut *cuts;
+  BSD_TRY(bsd_alloc(&cuts, b->pass->nlists, sizeof *cuts, error));
+  bsd_status status = bsd_sm90_choose_steps(b->pass, b->shape->block, &b->to, error);
+  for (int64_t i = 0; i < b->pass->nlists && status == BSD_OK; i++) {
+    cuts[i].list = &b->pass->lists[i];
+    cuts[i].rows_are_keys = b->pass->rows_are_keys;
+    cuts[i].parts = b->shape->block / 64;
+    status = bsd_sm90_cut_blocks(&cuts[i], &b->to, error);
+  }
+  for (int stage = 0; stage < BSD_MAX_STAGES && status == BSD_OK; stage++)
+    status = add_stage(b, cuts, stage, out, &made->stages[stage], error);
+  for (int64_t i = 0; i < b->pass->nlists; i++)
+    bsd_sm90_cut_free(&cuts[i]);
+  bsd_free(cuts);
+  memcpy(made->steps, b->to.steps, sizeof made->steps);
+  return status;
+}
+
+/* ---- device memory ------------------------------------------------------------------------------ */
+
+typedef struct piece {
+  char *host;
+  int64_t size, room;
+} piece;
+
+/* Appends an array; *offset is where. */
+static bsd_status put(piece *p, const void *from, int64_t count, int64_t size, int64_t *offset,
+                      bsd_error *error) {
+  const int64_t at = bsd_ceil_div(p->size, ALIGNMENT) * ALIGNMENT;
+  BSD_TRY(bsd_grow(&p->host, &p->room, at + count * size + ALIGNMENT, 1, error));
+  if (count > 0)
+    memcpy(p->host + at, from, (size_t)(count * size));
+  p->size = at + count * size;
+  *offset = at;
+  return BSD_OK;
+}
+
+static bsd_status put_pass(piece *p, const bsd_sm90_arrays *a, const bsd_sm90_arrays *out,
+                           bsd_sm90_pass *made, bsd_error *error) {
+  int64_t entries, tiles, rows, slots, items;
+  BSD_TRY(put(p, a->entries, a->nentries, sizeof *a->entries, &entries, error));
+  BSD_TRY(put(p, a->tiles, a->ntiles, sizeof *a->tiles, &tiles, error));
+  BSD_TRY(put(p, a->rows, a->nrows, sizeof *a->rows, &rows, error));
+  BSD_TRY(put(p, a->slots, a->nslots, sizeof *a->slots, &slots, error));
+  BSD_TRY(put(p, out->items, out->nitems, sizeof *out->items, &items, error));
+  made->entries = (const void *)(uintptr_t)entries;
+  made->tiles = (const void *)(uintptr_t)tiles;
+  made->rows = (const void *)(uintptr_t)rows;
+  made->slots = (const void *)(uintptr_t)slots;
+  for (int stage = 0; stage < BSD_MAX_STAGES; stage++) {
+    made->stages[stage].items = (const void *)(uintptr_t)items;
+    items += made->stages[stage].nitems * (int64_t)sizeof *out->items;
+  }
+  return BSD_OK;
+}
+
+/* Offsets become device addresses. */
+static void move_pass(bsd_sm90_pass *pass, const char *base) {
+  pass->entries = (const void *)(base + (uintptr_t)pass->entries);
+  pass->tiles = (const void *)(base + (uintptr_t)pass->tiles);
+  pass->rows = (const void *)(base + (uintptr_t)pass->rows);
+  pass->slots = (const void *)(base + (uintptr_t)pass->slots);
+  for (int stage = 0; stage < BSD_MAX_STAGES; stage++)
+    pass->stages[stage].items = (const void *)(base + (uintptr_t)pass->stages[stage].items);
+}
+
+static void free_arrays(bsd_sm90_arrays *a) {
+  bsd_free(a->tiles);
+  bsd_free(a->rows);
+  bsd_free(a->slots);
+  bsd_free(a->entries);
+  bsd_free(a->items);
+}
+
+static bsd_status make_pass(piece *p, const bsd_kernel_shape *shape, const bsd_pass *pass, int width,
+                            bsd_sm90_pass *made, bsd_error *error) {
+  builder b = {.shape = shape, .pass = pass, .width = width};
+  bsd_sm90_arrays out = {0};
+  bsd_status status = build_pass(&b, &out, made, error);
+  if (status == BSD_OK)
+    status = put_pass(p, &b.to, &out, made, error);
+  free_arrays(&b.to);
+  free_arrays(&out);
+  return status;
+}
+
+static bsd_status upload(const piece *p, bsd_sm90_work *work, bsd_error *error) {
+  work->bytes = p->size;
+  if (p->size == 0)
+    return BSD_OK;
+  BSD_TRY(bsd_cuda_check_memory(cudaMalloc(&work->memory, (size_t)p->size), p->size, error));
+  for (int64_t i = 0; i < work->npasses; i++)
+    move_pass(&work->passes[i], work->memory);
+  return bsd_cuda_check(
+      cudaMemcpy(work->memory, p->host, (size_t)p->size, cudaMemcpyHostToDevice),
+      "copying row groups to the device", error);
+}
+
+bsd_status bsd_sm90_work_create(const bsd_kernel_shape *shape, const bsd_pass *passes,
+                                int64_t npasses, int width, bsd_sm90_work **work,
+                                bsd_error *error) {
+  piece p = {NULL, 0, 0};
+  bsd_sm90_work *made;
+  BSD_TRY(bsd_alloc(&made, 1, sizeof *made, error));
+  made->npasses = npasses;
+  bsd_status status = bsd_alloc(&made->passes, npasses, sizeof *made->passes, error);
+  for (int64_t i = 0; i < npasses && status == BSD_OK; i++)
+    status = make_pass(&p, shape, &passes[i], width, &made->passes[i], error);
+  if (status == BSD_OK)
+    status = upload(&p, made, error);
+  bsd_free(p.host);
+  if (status == BSD_OK)
+    *work = made;
+  else
+    bsd_sm90_work_destroy(made);
+  return status;
+}
+
+void bsd_sm90_work_destroy(bsd_sm90_work *work) {
+  if (work == NULL)
+    return;
+  if (work->memory != NULL)
+    (void)cudaFree(work->memory);
+  for (int64_t i = 0; work->passes && i < work->npasses; i++)
+    for (int kernel = 0; kernel < 2; kernel++)
+      bsd_free(work->passes[i].maps[kernel]);
+  bsd_free(work->passes);
+  bsd_free(work);
+}
