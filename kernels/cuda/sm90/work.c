@@ -31,6 +31,7 @@ typedef struct builder {
   const bsd_kernel_shape *shape;
   const bsd_pass *pass;
   int width;
+  int forced; /* groups stand whatever they share */
   bsd_sm90_arrays to;
   int64_t shared, walked; /* of a stage: entries of members, entries of unions */
 } builder;
@@ -163,7 +164,7 @@ static bsd_status add_group(builder *b, const bsd_sm90_cut *cut, const member *m
                             bsd_error *error) {
   int64_t length, own;
   BSD_TRY(merge(b, cut, members, n, &length, &own, error));
-  if (n > 1 && own * 100 < length * least_shared_by_group[n]) {
+  if (n > 1 && !b->forced && own * 100 < length * least_shared_by_group[n]) {
     BSD_TRY(add_group(b, cut, members, n / 2, error));
     return add_group(b, cut, members + n / 2, n - n / 2, error);
   }
@@ -292,7 +293,8 @@ static bsd_status add_stage(builder *b, bsd_sm90_cut *cuts, int stage, bsd_sm90_
   const bsd_sm90_arrays before = b->to;
   const int64_t first = out->nitems;
   BSD_TRY(try_width(b, cuts, stage, b->width, out, error));
-  made->grouped = b->width > 1 && b->shared * 100 >= b->walked * least_shared_by_stage[b->width];
+  made->grouped = b->width > 1 && (b->forced || b->shared * 100 >=
+                                                    b->walked * least_shared_by_stage[b->width]);
   if (b->width > 1 && !made->grouped) {
     b->to.nentries = before.nentries;
     b->to.nrows = before.nrows;
@@ -385,7 +387,7 @@ static void free_arrays(bsd_sm90_arrays *a) {
 
 static bsd_status make_pass(piece *p, const bsd_kernel_shape *shape, const bsd_pass *pass, int width,
                             bsd_sm90_pass *made, bsd_error *error) {
-  builder b = {.shape = shape, .pass = pass, .width = width};
+  builder b = {.shape = shape, .pass = pass, .width = abs(width), .forced = width < 0};
   bsd_sm90_arrays out = {0};
   bsd_status status = build_pass(&b, &out, made, error);
   if (status == BSD_OK)

@@ -68,7 +68,7 @@ typedef struct bsd_sm90_work {
   int64_t bytes;
 } bsd_sm90_work;
 
-/* width: members of an item where grouping pays; 1: never group. Uploads; UNSUPPORTED beyond 2^24 tiles in a
+/* width: members of an item where grouping pays; 1: never group; negative: always (for tests). Uploads; UNSUPPORTED beyond 2^24 tiles in a
  * pass or 2^31 slots. */
 bsd_status bsd_sm90_work_create(const bsd_kernel_shape *shape, const bsd_pass *passes,
                                 int64_t npasses, int width, bsd_sm90_work **work, bsd_error *error);
