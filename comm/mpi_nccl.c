@@ -3,6 +3,7 @@
 #include <nccl.h>
 #include <string.h>
 
+#include "comm/launcher.h"
 #include "src/bsdattn_nccl.h"
 #include "src/status.h"
 
@@ -22,12 +23,14 @@ static int mpi_is_running(void) {
 bsd_status bsd_comm_create_nccl_mpi(MPI_Comm mpi_comm, double timeout, bsd_comm **comm,
                                     bsd_error *error) {
   announcement announced;
-  int rank, size;
+  int rank, size, world;
   if (!mpi_is_running())
     return bsd_fail(error, BSD_ERR_STATE, "MPI is not initialised, or finalised already");
   if (MPI_Comm_rank(mpi_comm, &rank) != MPI_SUCCESS ||
       MPI_Comm_size(mpi_comm, &size) != MPI_SUCCESS)
     return bsd_fail(error, BSD_ERR_ARG, "mpi_comm is not a usable communicator");
+  MPI_Comm_size(MPI_COMM_WORLD, &world);
+  BSD_TRY(bsd_launcher_check(world, error));
   memset(&announced, 0, sizeof announced);
   if (rank == 0)
     announced.code = ncclGetUniqueId(&announced.id);

@@ -1,8 +1,9 @@
 /* bsdattn_nccl.h - a communicator of the library over NCCL: device memory, one rank per GPU.
  *
- * The CUDA device that is current when a communicator is made is its own: make it current (or pass the
- * same number in bsd_context_options.device) before. Deadlines hold for every call here too: `timeout`
- * seconds, 0: 300. */
+ * The CUDA device that is current when a communicator is made is its own: make it current before, and pass
+ * its number in bsd_context_options.device. Deadlines hold for every call here too: `timeout` seconds,
+ * 0: 300. Forward and backward can be captured in a CUDA graph once each has run before: the first exchange
+ * of a pair of ranks sets up their connection. Destroy graphs before the communicator. */
 #ifndef BSDATTN_NCCL_H
 #define BSDATTN_NCCL_H
 
@@ -14,7 +15,8 @@ extern "C" {
 #endif
 
 /* From the caller's communicator, which is borrowed for the call and never destroyed or aborted: a
- * non-blocking child of it is split off and used (NCCL 2.18 or later). Collective over nccl_comm.
+ * non-blocking child of it is split off and used (NCCL 2.18 or later). Collective over nccl_comm. Where
+ * nccl_comm is itself a blocking one, the split has no deadline: NCCL returns when it is done.
  * Errors: ARG, BACKEND, TIMEOUT, MEMORY, UNSUPPORTED (an older NCCL). */
 BSD_API bsd_status bsd_comm_create_nccl(ncclComm_t nccl_comm, double timeout, bsd_comm **comm,
                                         bsd_error *error);

@@ -62,6 +62,10 @@ bsd_status bsd_env_checksum(int *on, bsd_error *error) {
   return read_choice("BSD_CHECKSUM", switch_choices, "0 or 1", 0, on, error);
 }
 
+bsd_status bsd_env_serialize_exchange(int *on, bsd_error *error) {
+  return read_choice("BSD_SERIALIZE_EXCHANGE", switch_choices, "0 or 1", 0, on, error);
+}
+
 bsd_status bsd_env_cpu_isa(bsd_cpu_isa *isa, bsd_error *error) {
   int value;
   BSD_TRY(read_choice("BSD_CPU_ISA", isa_choices, "avx512, avx2 or baseline", BSD_CPU_ISA_AUTO,
@@ -107,11 +111,12 @@ void bsd_env_launched_processes(int64_t *processes, const char **variable) {
 
 bsd_status bsd_env_check(bsd_error *error) {
   bsd_log_severity level;
-  int checksum;
+  int checksum, serialize;
   const char *path;
   bsd_cpu_isa isa;
   BSD_TRY(bsd_env_debug(&level, error));
   BSD_TRY(bsd_env_checksum(&checksum, error));
+  BSD_TRY(bsd_env_serialize_exchange(&serialize, error));
   BSD_TRY(bsd_env_flight_file(&path, error));
   BSD_TRY(bsd_env_cpu_isa(&isa, error));
   return BSD_OK;

@@ -187,12 +187,14 @@ static bsd_status post(bsd_plan *plan, int pass, const part_source *parts, int n
   BSD_TRY(backend->stream_wait(device, plan->exchange_stream, plan->event[BSD_EVENT_FORK], error));
   if (plan->staging != NULL)
     BSD_TRY(stage_sends(plan, pass, stream, error));
-  else if (!comm->transport->asynchronous)
+  else if (!comm->transport->asynchronous || plan->serialize)
     BSD_TRY(backend->synchronize(device, stream, error));
   plan->posted_at = bsd_now();
   BSD_TRY(comm->transport->begin(comm, &exchange, error));
   BSD_TRY(post_messages(plan, pass, error));
   BSD_TRY(comm->transport->end(comm, error));
+  if (plan->serialize)
+    BSD_TRY(bsd_comm_wait(comm, plan->nranks, error));
   return backend->event_record(device, plan->event[BSD_EVENT_JOIN], plan->exchange_stream, error);
 }
 

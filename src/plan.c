@@ -10,6 +10,7 @@
 #include "agree.h"
 #include "clock.h"
 #include "cost.h"
+#include "env.h"
 #include "hash.h"
 #include "memory.h"
 
@@ -249,6 +250,7 @@ static bsd_status make_streams(bsd_plan *plan, bsd_error *error) {
   const bsd_backend_table *backend = plan->context->backend;
   void *device = plan->context->device;
   int i;
+  BSD_TRY(bsd_env_serialize_exchange(&plan->serialize, error));
   BSD_TRY(backend->stream_create(device, &plan->exchange_stream, error));
   for (i = 0; i < BSD_EVENTS; i++)
     BSD_TRY(backend->event_create(device, &plan->event[i], error));

@@ -88,6 +88,7 @@ struct bsd_plan {
   bsd_workspace_map map;
   void *workspace, *own_workspace;
   void *staging; /* host copy of the messages, where the transport cannot take the device's */
+  int serialize; /* BSD_SERIALIZE_EXCHANGE: an exchange is over before any kernel of the run starts */
   void *exchange_stream; /* the exchange's own, forked from the caller's and rejoined by events */
   void *event[BSD_EVENTS];
   void *last_stream; /* of the last run: bsd_plan_wait asks it */

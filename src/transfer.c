@@ -202,6 +202,37 @@ static bsd_status announce(transfer *t, int64_t first, int64_t count, int scatte
   return scatter ? check_cover(t, error) : BSD_OK;
 }
 
+/* This rank's tokens that some holder's run has, as one interval. */
+static int64_t wanted_tokens(const transfer *t, int64_t *first) {
+  int64_t end = 0;
+  *first = t->plan->local_length;
+  for (int holder = 0; holder < t->plan->nranks; holder++) {
+    int64_t begin, count = local_range(t, t->plan->rank, holder, &begin);
+    if (count > 0) {
+      *first = bsd_min(*first, begin);
+      end = bsd_max(end, begin + count);
+    }
+  }
+  return bsd_max(end - *first, 0);
+}
+
+/* Copies what a gather wants of the device's memory. */
+static bsd_status copy_out(transfer *t, const void *device_memory, void *stream, bsd_error *error) {
+  const bsd_backend_table *backend = t->plan->context->backend;
+  void *device = t->plan->context->device;
+  int64_t first, count = wanted_tokens(t, &first), plane = t->plan->local_length * t->row;
+  int64_t pieces = count == t->plan->local_length ? 1 : t->outer, o;
+  int64_t bytes = pieces == 1 ? t->outer * plane : count * t->row;
+  if (pieces == 1)
+    first = 0;
+  for (o = 0; o < pieces && bytes > 0; o++) {
+    int64_t at = o * plane + first * t->row;
+    BSD_TRY(backend->copy_out(device, t->local + at, (const char *)device_memory + at, bytes,
+                              stream, error));
+  }
+  return backend->synchronize(device, stream, error);
+}
+
 /* On the CPU the caller's memory is used in place, on a device through a host copy. */
 static bsd_status run(transfer *t, int scatter, void *device_memory, void *stream,
                       bsd_error *error) {
@@ -213,10 +244,8 @@ static bsd_status run(transfer *t, int scatter, void *device_memory, void *strea
     return exchange(t, scatter, error);
   }
   BSD_TRY(bsd_alloc(&t->local, bytes, 1, error));
-  if (!scatter && bytes > 0) {
-    BSD_TRY(backend->copy_out(device, t->local, device_memory, bytes, stream, error));
-    BSD_TRY(backend->synchronize(device, stream, error));
-  }
+  if (!scatter)
+    BSD_TRY(copy_out(t, device_memory, stream, error));
   BSD_TRY(exchange(t, scatter, error));
   if (scatter && bytes > 0) {
     BSD_TRY(backend->copy_in(device, device_memory, t->local, bytes, stream, error));

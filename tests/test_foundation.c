@@ -107,6 +107,7 @@ static void clear_environment(void) {
   unsetenv("BSD_CHECKSUM");
   unsetenv("BSD_FLIGHT_FILE");
   unsetenv("BSD_CPU_ISA");
+  unsetenv("BSD_SERIALIZE_EXCHANGE");
 }
 
 START_TEST(environment_defaults) {
@@ -147,7 +148,8 @@ START_TEST(environment_refuses_a_bad_value_in_words) {
   static const char *const bad[][2] = {{"BSD_DEBUG", "debug"},  {"BSD_DEBUG", ""},
                                        {"BSD_CHECKSUM", "2"},   {"BSD_CHECKSUM", "yes"},
                                        {"BSD_CHECKSUM", ""},    {"BSD_CPU_ISA", "sse2"},
-                                       {"BSD_CPU_ISA", "AVX2"}, {"BSD_FLIGHT_FILE", ""}};
+                                       {"BSD_CPU_ISA", "AVX2"}, {"BSD_FLIGHT_FILE", ""},
+                                       {"BSD_SERIALIZE_EXCHANGE", "on"}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     bsd_error error = {0};
     clear_environment();
