@@ -3,13 +3,22 @@
 
 #include "cpu/cpu.h"
 
+#ifdef HAVE_CUDA
+#include "cuda/backend.h"
+#define BSD_CUDA_TABLE &bsd_cuda_backend,
+#define BSD_CUDA_NAME  "cuda "
+#else
+#define BSD_CUDA_TABLE
+#define BSD_CUDA_NAME ""
+#endif
+
 const bsd_backend_table *const *bsd_backends(void) {
-  static const bsd_backend_table *const backends[] = {&bsd_cpu_backend, NULL};
+  static const bsd_backend_table *const backends[] = {BSD_CUDA_TABLE &bsd_cpu_backend, NULL};
   return backends;
 }
 
 const char *bsd_build_backends(void) {
-  return "cpu";
+  return BSD_CUDA_NAME "cpu";
 }
 
 static bsd_status try_to_open(const bsd_backend_table *table, bsd_error *error) {

@@ -5,7 +5,9 @@
 
 /* From the fastest on. The last one runs every shape. */
 static const bsd_cuda_family *const families[BSD_CUDA_FAMILIES] = {
+#ifdef HAVE_SM80
     &bsd_cuda_sm80,
+#endif
     &bsd_cuda_simt,
 };
 
