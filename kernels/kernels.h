@@ -123,7 +123,7 @@ typedef struct bsd_pack {
   int64_t nheads;
   const int32_t *run_class;      /* [nheads] class of each head */
   const int64_t *class_ptr;      /* offsets into runs, one more than classes */
-  const bsd_pack_run *runs;
+  const bsd_pack_run *runs;      /* of a class ascending in row, without gaps */
   int64_t batch_rows;
   const int64_t *head_row;       /* [nheads] */
 } bsd_pack;
