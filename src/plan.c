@@ -359,6 +359,11 @@ bsd_status bsd_plan_create_offline(bsd_context *context, const bsd_pattern *patt
   return create(context, pattern, problem, rank, nranks, 1, plan);
 }
 
+/* After a failed exchange the transport may still read and write its messages: they are left to it. */
+static int under_way(const bsd_plan *plan) {
+  return plan->context->comm->failed && plan->nranks > 1;
+}
+
 void bsd_plan_destroy(bsd_plan *plan) {
   const bsd_backend_table *backend;
   int pass, i;
@@ -369,12 +374,13 @@ void bsd_plan_destroy(bsd_plan *plan) {
     bsd_plan_wait(plan, 0);
   backend->discard(plan->context->device, plan->row_lists);
   backend->discard(plan->context->device, plan->column_lists);
-  backend->release_host(plan->context->device, plan->staging);
+  if (!under_way(plan))
+    backend->release_host(plan->context->device, plan->staging);
   for (i = 0; i < BSD_EVENTS; i++)
     backend->event_destroy(plan->context->device, plan->event[i]);
   backend->stream_destroy(plan->context->device, plan->exchange_stream);
   bsd_plan_free_tables(plan);
-  if (plan->own_workspace != NULL)
+  if (!under_way(plan))
     backend->release(plan->context->device, plan->own_workspace);
   for (pass = BSD_FORWARD; pass <= BSD_BACKWARD; pass++) {
     bsd_free(plan->map.receive[pass]);
@@ -414,7 +420,7 @@ bsd_status bsd_plan_set_workspace(bsd_plan *plan, void *workspace, size_t bytes)
                     workspace);
   if (workspace == NULL && plan->own_workspace == NULL)
     BSD_TRY(backend->alloc(plan->context->device, plan->map.bytes, &plan->own_workspace, error));
-  if (workspace != NULL) {
+  if (workspace != NULL && !under_way(plan)) {
     backend->release(plan->context->device, plan->own_workspace);
     plan->own_workspace = NULL;
   }
