@@ -53,7 +53,23 @@ static void take_traffic(int asked, const bsd_comm_stats *plan, bench_traffic *t
   traffic->bytes_allgather = plan->bytes_allgather;
 }
 
-/* The worst rank's memory and plan time. `grown` is the growth of the resident peak, -1 if unknown. */
+/* What grown_since compares with; -1 if growth cannot be told: on a GPU that ranks share it is everyone's. */
+static int64_t memory_before(const bench_session *session) {
+  const cli_world *world = session->world;
+  if (!world->device.on_gpu)
+    return bench_memory_restart_peak();
+  return world->local_size > cli_device_count() ? -1 : cli_device_free_bytes(&world->device);
+}
+
+/* Growth of the resident peak, or of a GPU's memory (a run allocates nothing, so that now is its peak). */
+static int64_t grown_since(const bench_session *session, int64_t before) {
+  const cli_device *device = &session->world->device;
+  if (before < 0)
+    return -1;
+  return device->on_gpu ? before - cli_device_free_bytes(device) : bench_memory_peak() - before;
+}
+
+/* The worst rank's memory and plan time. `grown` is what grown_since gave. */
 static int take_worst(const bench_session *session, const bsd_plan_statistics *stats,
                       int64_t tensors, int64_t grown, bench_result *r, cli_error *error) {
   int64_t counted = tensors + stats->workspace_bytes + stats->plan_bytes;
@@ -87,7 +103,7 @@ static int time_passes(const bench_session *session, bsd_plan *plan, bench_tenso
     code = bench_time(session, plan, tensors, 1, stats->flops_forward, &r->forward,
                       &r->traffic_forward, error);
   else
-    code = cli_agree(session->world, bench_forward(session, plan, tensors, error), error);
+    code = cli_agree(session->world, bench_pass(session, plan, tensors, 1, error), error);
   if (code == CLI_GOOD && (pass & BENCH_BACKWARD))
     code = bench_time(session, plan, tensors, 0, stats->flops_backward, &r->backward,
                       &r->traffic_backward, error);
@@ -95,7 +111,7 @@ static int time_passes(const bench_session *session, bsd_plan *plan, bench_tenso
 }
 
 static int run_plan(const bench_session *session, const bench_case *item,
-                    const bsd_problem *problem, bsd_plan *plan, int64_t resident, bench_result *r,
+                    const bsd_problem *problem, bsd_plan *plan, int64_t before, bench_result *r,
                     cli_error *error) {
   const bench_options *o = session->options;
   int backward = (o->pass & BENCH_BACKWARD) != 0;
@@ -106,14 +122,13 @@ static int run_plan(const bench_session *session, const bench_case *item,
   if (code == CLI_GOOD)
     code = bench_describe(session, item, problem, &stats, r, error);
   if (code == CLI_GOOD)
-    code = bench_tensors_create(plan, problem, o->seed, backward, &tensors, error);
+    code = bench_tensors_create(&session->world->device, plan, problem, o->seed, backward, &tensors,
+                                error);
   code = cli_agree(session->world, code, error);
   if (code == CLI_GOOD)
     code = time_passes(session, plan, &tensors, &stats, r, error);
-  if (code == CLI_GOOD) {
-    int64_t grown = resident >= 0 ? bench_memory_peak() - resident : -1;
-    code = take_worst(session, &stats, tensors.bytes, grown, r, error);
-  }
+  if (code == CLI_GOOD)
+    code = take_worst(session, &stats, tensors.bytes, grown_since(session, before), r, error);
   if (code == CLI_GOOD && o->check) {
     double deadline = be_patient(session->world);
     code = bench_check_run(session, item, plan, problem, &tensors, &stats, &r->check, error);
@@ -151,7 +166,7 @@ int bench_run(const bench_session *session, const bench_case *item, int64_t n,
               bench_baseline_memo *memo, bench_result *result, cli_error *error) {
   bsd_problem problem = bench_problem(session->options, item, n, session->dtype);
   bsd_plan *plan = NULL;
-  int64_t resident = bench_memory_restart_peak();
+  int64_t before = memory_before(session);
   bench_progress_show(session->progress, "plan", 0, 1);
   bsd_status status = bsd_plan_create(session->context, item->pattern, &problem, &plan);
   int code = CLI_GOOD;
@@ -159,7 +174,7 @@ int bench_run(const bench_session *session, const bench_case *item, int64_t n,
     code = cli_library_failed(session->world, session->context, status, error);
   code = cli_agree(session->world, code, error);
   if (code == CLI_GOOD)
-    code = run_plan(session, item, &problem, plan, resident, result, error);
+    code = run_plan(session, item, &problem, plan, before, result, error);
   bsd_plan_destroy(plan);
   if (code == CLI_GOOD)
     code = take_baseline(session, n, item->batch, memo, &result->baseline, error);

@@ -2,20 +2,16 @@
 #include "bench/bench_tensors.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "bench/bench_random.h"
 
-enum { ALIGNMENT = 64 };
+/* Elements that are made on the host at a time, on their way to a device. */
+enum { PIECE = 1 << 23 };
 
 /* Adds an allocation of `bytes` to *tensors; an empty one is NULL. */
 static int take(bench_tensors *tensors, int64_t bytes, void *out, cli_error *error) {
-  void *memory = NULL;
-  if (bytes > 0 && posix_memalign(&memory, ALIGNMENT, (size_t)bytes) != 0)
-    return cli_fail(error, CLI_FAILED, "no memory for a tensor of %lld bytes", (long long)bytes);
-  memcpy(out, &memory, sizeof memory);
   tensors->bytes += bytes;
-  return CLI_GOOD;
+  return cli_device_alloc(tensors->device, bytes, out, error);
 }
 
 static int allocate(bench_tensors *x, int backward, cli_error *error) {
@@ -39,18 +35,58 @@ static int allocate(bench_tensors *x, int backward, cli_error *error) {
   return code;
 }
 
+/* What filling needs beside the tensor. */
+typedef struct filler {
+  const bsd_problem *problem;
+  uint64_t seed;
+  const bsd_position_run *runs;
+  int64_t nruns;
+  void *piece; /* NULL: the tensors are host memory, filled in place */
+} filler;
+
+/* Elements first .. first+count-1 of a global tensor, at `to`. */
+static int fill_elements(const filler *f, const cli_device *device, bench_tensor_id id,
+                         int64_t first, int64_t count, char *to, cli_error *error) {
+  bsd_dtype dtype = f->problem->dtype;
+  int64_t width = (int64_t)cli_dtype_size(dtype);
+  int code = CLI_GOOD;
+  if (f->piece == NULL)
+    bench_random_fill(f->seed, id, dtype, first, count, to);
+  for (int64_t at = 0; f->piece != NULL && at < count && code == CLI_GOOD; at += PIECE) {
+    int64_t now = count - at < PIECE ? count - at : PIECE;
+    bench_random_fill(f->seed, id, dtype, first + at, now, f->piece);
+    code = cli_device_write(device, to + at * width, f->piece, now * width, error);
+  }
+  return code;
+}
+
 /* Fills one tensor, run of positions by run, batch entry by batch entry. */
-static void fill(const bsd_problem *problem, uint64_t seed, bench_tensor_id id, int64_t heads,
-                 const bsd_position_run *runs, int64_t nruns, int64_t local, void *data) {
+static int fill(const filler *f, const bench_tensors *x, bench_tensor_id id, int64_t heads,
+                void *data, cli_error *error) {
+  const bsd_problem *problem = f->problem;
   int64_t row = heads * problem->head_dim, width = (int64_t)cli_dtype_size(problem->dtype);
+  int code = CLI_GOOD;
   for (int64_t b = 0; b < problem->batch; b++) {
-    int64_t at = b * local;
-    for (int64_t r = 0; r < nruns; r++) {
-      bench_random_fill(seed, id, problem->dtype, (b * problem->length + runs[r].first) * row,
-                        runs[r].count * row, (char *)data + at * row * width);
-      at += runs[r].count;
+    int64_t at = b * x->local;
+    for (int64_t r = 0; r < f->nruns && code == CLI_GOOD; r++) {
+      code = fill_elements(f, x->device, id, (b * problem->length + f->runs[r].first) * row,
+                           f->runs[r].count * row, (char *)data + at * row * width, error);
+      at += f->runs[r].count;
     }
   }
+  return code;
+}
+
+static int fill_all(const filler *f, const bench_tensors *x, cli_error *error) {
+  int64_t heads = f->problem->heads, kv_heads = f->problem->kv_heads;
+  int code = fill(f, x, BENCH_Q, heads, x->q.data, error);
+  if (code == CLI_GOOD)
+    code = fill(f, x, BENCH_K, kv_heads, x->k.data, error);
+  if (code == CLI_GOOD)
+    code = fill(f, x, BENCH_V, kv_heads, x->v.data, error);
+  if (code == CLI_GOOD && x->d_o.data != NULL)
+    code = fill(f, x, BENCH_DO, heads, x->d_o.data, error);
+  return code;
 }
 
 static int fill_inputs(const bsd_plan *plan, const bsd_problem *problem, uint64_t seed,
@@ -58,22 +94,24 @@ static int fill_inputs(const bsd_plan *plan, const bsd_problem *problem, uint64_
   int64_t count = 0;
   bsd_plan_position_runs(plan, NULL, 0, &count);
   bsd_position_run *runs = malloc((size_t)(count > 0 ? count : 1) * sizeof *runs);
-  if (runs == NULL)
-    return cli_fail(error, CLI_FAILED, "no memory for %lld runs of positions", (long long)count);
-  bsd_plan_position_runs(plan, runs, count, &count);
-  fill(problem, seed, BENCH_Q, problem->heads, runs, count, x->local, x->q.data);
-  fill(problem, seed, BENCH_K, problem->kv_heads, runs, count, x->local, x->k.data);
-  fill(problem, seed, BENCH_V, problem->kv_heads, runs, count, x->local, x->v.data);
-  if (x->d_o.data != NULL)
-    fill(problem, seed, BENCH_DO, problem->heads, runs, count, x->local, x->d_o.data);
+  void *piece = x->device->on_gpu ? malloc(PIECE * cli_dtype_size(problem->dtype)) : NULL;
+  int code = CLI_GOOD;
+  if (runs == NULL || (x->device->on_gpu && piece == NULL))
+    code = cli_fail(error, CLI_FAILED, "no memory for %lld runs of positions", (long long)count);
+  if (code == CLI_GOOD) {
+    filler f = {problem, seed, runs, count, piece};
+    bsd_plan_position_runs(plan, runs, count, &count);
+    code = fill_all(&f, x, error);
+  }
+  free(piece);
   free(runs);
-  return CLI_GOOD;
+  return code;
 }
 
-int bench_tensors_create(const bsd_plan *plan, const bsd_problem *problem, uint64_t seed,
-                         int backward, bench_tensors *tensors, cli_error *error) {
+int bench_tensors_create(const cli_device *device, const bsd_plan *plan, const bsd_problem *problem,
+                         uint64_t seed, int backward, bench_tensors *tensors, cli_error *error) {
   int64_t width = (int64_t)cli_dtype_size(problem->dtype);
-  *tensors = (bench_tensors){0};
+  *tensors = (bench_tensors){.device = device};
   bsd_plan_local_length(plan, &tensors->local);
   int64_t rows = problem->batch * tensors->local; /* n, heads and D are within the plan's limits */
   tensors->q_bytes = rows * problem->heads * problem->head_dim * width;
@@ -83,8 +121,8 @@ int bench_tensors_create(const bsd_plan *plan, const bsd_problem *problem, uint6
   if (code == CLI_GOOD)
     code = fill_inputs(plan, problem, seed, tensors, error);
   if (code == CLI_GOOD)
-    bench_tensors_poison(tensors);
-  else
+    code = bench_tensors_poison(tensors, error);
+  if (code != CLI_GOOD)
     bench_tensors_free(tensors);
   return code;
 }
@@ -93,19 +131,24 @@ void bench_tensors_free(bench_tensors *x) {
   void *all[] = {x->q.data,   x->k.data,  x->v.data,  x->o.data, x->lse,
                  x->d_o.data, x->dq.data, x->dk.data, x->dv.data};
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-    free(all[i]);
+    if (all[i] != NULL)
+      cli_device_free(x->device, all[i]);
   *x = (bench_tensors){0};
 }
 
-static void poison(void *data, int64_t bytes) {
-  if (data != NULL)
-    memset(data, 0xFF, (size_t)bytes); /* a NaN in every type */
-}
-
-void bench_tensors_poison(bench_tensors *x) {
-  poison(x->o.data, x->q_bytes);
-  poison(x->lse, x->lse_bytes);
-  poison(x->dq.data, x->q_bytes);
-  poison(x->dk.data, x->kv_bytes);
-  poison(x->dv.data, x->kv_bytes);
+int bench_tensors_poison(bench_tensors *x, cli_error *error) {
+  const struct {
+    void *data;
+    int64_t bytes;
+  } outputs[] = {{x->o.data, x->q_bytes},
+                 {x->lse, x->lse_bytes},
+                 {x->dq.data, x->q_bytes},
+                 {x->dk.data, x->kv_bytes},
+                 {x->dv.data, x->kv_bytes}};
+  enum { NAN_BYTE = 0xFF }; /* in every type */
+  int code = CLI_GOOD;
+  for (size_t i = 0; i < sizeof outputs / sizeof outputs[0] && code == CLI_GOOD; i++)
+    if (outputs[i].data != NULL)
+      code = cli_device_fill(x->device, outputs[i].data, NAN_BYTE, outputs[i].bytes, error);
+  return code;
 }

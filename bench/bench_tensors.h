@@ -2,22 +2,23 @@
 #ifndef BENCH_TENSORS_H
 #define BENCH_TENSORS_H
 
-#include "bench/cli.h"
+#include "bench/device.h"
 
 typedef struct bench_tensors {
   bsd_tensor q, k, v, o;      /* packed [B][local n][heads][D] */
   bsd_tensor d_o, dq, dk, dv; /* NULL without the backward */
   float *lse;                 /* [B][H][local n] */
   int64_t bytes, local, q_bytes, kv_bytes, lse_bytes;
+  const cli_device *device; /* where they lie, borrowed */
 } bench_tensors;
 
-/* Allocates the tensors of the plan's local tokens and fills q, k, v (and do with `backward`): the same
+/* Allocates the tensors of the plan's local tokens on the device and fills q, k, v (and do with `backward`): the same
  * global tensors whatever the number of ranks. Errors: CLI_FAILED (memory). */
-int bench_tensors_create(const bsd_plan *plan, const bsd_problem *problem, uint64_t seed,
-                         int backward, bench_tensors *tensors, cli_error *error);
+int bench_tensors_create(const cli_device *device, const bsd_plan *plan, const bsd_problem *problem,
+                         uint64_t seed, int backward, bench_tensors *tensors, cli_error *error);
 void bench_tensors_free(bench_tensors *tensors);
 
 /* Fills outputs with NaN, so that what a run does not write cannot pass a check. */
-void bench_tensors_poison(bench_tensors *tensors);
+int bench_tensors_poison(bench_tensors *tensors, cli_error *error);
 
 #endif

@@ -1,6 +1,8 @@
 /* bench_time.c - warm-up and timed runs of one pass: medians over the iterations' slowest ranks. */
 #include "bench/bench_time.h"
 
+#include "bench/bench_time_stream.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <time.h>
@@ -11,26 +13,28 @@ static double now_ms(void) {
   return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-static int finished(const bench_session *session, bsd_plan *plan, bsd_status status,
-                    cli_error *error) {
-  if (status == BSD_OK)
-    status = bsd_plan_wait(plan, 0);
+int bench_launch(const bench_session *session, bsd_plan *plan, bench_tensors *x, int forward,
+                 cli_error *error) {
+  void *stream = session->world->device.stream;
+  bsd_status status = forward ? bsd_forward(plan, &x->q, &x->k, &x->v, &x->o, x->lse, stream)
+                              : bsd_backward(plan, &x->q, &x->k, &x->v, &x->o, x->lse, &x->d_o,
+                                             NULL, &x->dq, &x->dk, &x->dv, stream);
   if (status == BSD_OK)
     return CLI_GOOD;
   return cli_library_failed(session->world, session->context, status, error);
 }
 
-int bench_forward(const bench_session *session, bsd_plan *plan, bench_tensors *x,
-                  cli_error *error) {
-  bsd_status status = bsd_forward(plan, &x->q, &x->k, &x->v, &x->o, x->lse, NULL);
-  return finished(session, plan, status, error);
+int bench_complete(const bench_session *session, bsd_plan *plan, cli_error *error) {
+  bsd_status status = bsd_plan_wait(plan, 0);
+  if (status == BSD_OK)
+    return CLI_GOOD;
+  return cli_library_failed(session->world, session->context, status, error);
 }
 
-int bench_backward(const bench_session *session, bsd_plan *plan, bench_tensors *x,
-                   cli_error *error) {
-  bsd_status status = bsd_backward(plan, &x->q, &x->k, &x->v, &x->o, x->lse, &x->d_o, NULL, &x->dq,
-                                   &x->dk, &x->dv, NULL);
-  return finished(session, plan, status, error);
+int bench_pass(const bench_session *session, bsd_plan *plan, bench_tensors *x, int forward,
+               cli_error *error) {
+  int code = bench_launch(session, plan, x, forward, error);
+  return code == CLI_GOOD ? bench_complete(session, plan, error) : code;
 }
 
 int bench_sum(cli_world *world, int64_t mine, int64_t *sum, cli_error *error) {
@@ -45,13 +49,16 @@ int bench_sum(cli_world *world, int64_t mine, int64_t *sum, cli_error *error) {
   return code;
 }
 
-/* Per iteration: time, exposed time and time of the exchange on this rank. */
-typedef struct samples {
-  double *ms, *exposed, *exchange;
-} samples;
+void bench_sample(const bench_samples *out, int64_t i, int forward, double ms,
+                  const bsd_run_statistics *run) {
+  out->ms[i] = ms;
+  out->exposed[i] = forward ? run->forward_exposed_ms : run->backward_exposed_ms;
+  out->exchange[i] = forward ? run->forward_exchange_ms : run->backward_exchange_ms;
+}
 
+/* By the host's clock: each run from its call to its completion. */
 static int run_all(const bench_session *session, bsd_plan *plan, bench_tensors *x, int forward,
-                   const samples *out, bsd_run_statistics *last, cli_error *error) {
+                   const bench_samples *out, bsd_run_statistics *last, cli_error *error) {
   const bench_options *o = session->options;
   int code = CLI_GOOD;
   for (int64_t i = -o->warmup; i < o->iterations && code == CLI_GOOD; i++) {
@@ -60,22 +67,18 @@ static int run_all(const bench_session *session, bsd_plan *plan, bench_tensors *
     code = cli_barrier(session->world, error);
     double start = now_ms();
     if (code == CLI_GOOD)
-      code = forward ? bench_forward(session, plan, x, error)
-                     : bench_backward(session, plan, x, error);
+      code = bench_pass(session, plan, x, forward, error);
     double taken = now_ms() - start;
     bsd_plan_run_stats(plan, last);
-    if (i < 0)
-      continue;
-    out->ms[i] = taken;
-    out->exposed[i] = forward ? last->forward_exposed_ms : last->backward_exposed_ms;
-    out->exchange[i] = forward ? last->forward_exchange_ms : last->backward_exchange_ms;
+    if (i >= 0)
+      bench_sample(out, i, forward, taken, last);
   }
   return cli_agree(session->world, code, error);
 }
 
 /* Fills timing and traffic from the samples of all ranks. */
-static int reduce(const bench_session *session, const samples *s, int64_t received, double flops,
-                  bench_timing *timing, bench_traffic *traffic, cli_error *error) {
+static int reduce(const bench_session *session, const bench_samples *s, int64_t received,
+                  double flops, bench_timing *timing, bench_traffic *traffic, cli_error *error) {
   int count = (int)session->options->iterations;
   int code = cli_max(session->world, s->ms, 3 * count, error); /* the three lie behind each other */
   if (code == CLI_GOOD)
@@ -98,9 +101,10 @@ int bench_time(const bench_session *session, bsd_plan *plan, bench_tensors *tens
   double *memory = calloc((size_t)(3 * count), sizeof *memory);
   if (memory == NULL)
     return cli_fail(error, CLI_FAILED, "no memory for %lld samples", (long long)count);
-  samples s = {memory, memory + count, memory + 2 * count};
+  bench_samples s = {memory, memory + count, memory + 2 * count};
   bsd_run_statistics last = {.struct_size = sizeof last};
-  int code = run_all(session, plan, tensors, forward, &s, &last, error);
+  int code = (bench_time_on_stream(session) ? bench_time_stream : run_all)(
+      session, plan, tensors, forward, &s, &last, error);
   if (code == CLI_GOOD)
     code = reduce(session, &s, forward ? last.forward_bytes_received : last.backward_bytes_received,
                   flops, timing, traffic, error);

@@ -5,11 +5,25 @@
 #include "bench/bench_session.h"
 #include "bench/bench_tensors.h"
 
-/* One forward or backward run of the plan, complete on return on this rank. */
-int bench_forward(const bench_session *session, bsd_plan *plan, bench_tensors *tensors,
-                  cli_error *error);
-int bench_backward(const bench_session *session, bsd_plan *plan, bench_tensors *tensors,
-                   cli_error *error);
+/* Puts a forward or a backward of the plan on the device's stream; on the CPU it is complete then. */
+int bench_launch(const bench_session *session, bsd_plan *plan, bench_tensors *tensors, int forward,
+                 cli_error *error);
+
+/* Waits for what was launched, under the deadline. */
+int bench_complete(const bench_session *session, bsd_plan *plan, cli_error *error);
+
+/* Both. */
+int bench_pass(const bench_session *session, bsd_plan *plan, bench_tensors *tensors, int forward,
+               cli_error *error);
+
+/* Per iteration: time, exposed time and time of the exchange on this rank. */
+typedef struct bench_samples {
+  double *ms, *exposed, *exchange;
+} bench_samples;
+
+/* Notes an iteration's time and what the run said of itself. */
+void bench_sample(const bench_samples *samples, int64_t iteration, int forward, double ms,
+                  const bsd_run_statistics *run);
 
 /* Times the forward (else the backward) and fills timing and traffic->{bytes_moved, exposed_ms,
  * overlap}. Collective. flops are those of all ranks. */

@@ -18,9 +18,10 @@ static int settle_backend(bench_session *session, cli_error *error) {
   if (o->graph && strcmp(backend, "cuda") != 0)
     return cli_fail(error, CLI_UNUSABLE,
                     "--graph replays a CUDA graph, but the backend is %s, which has none", backend);
-  if (o->graph)
-    return cli_fail(error, CLI_UNUSABLE, "--graph is not in this version (%s) of bsd_bench",
-                    bsd_version());
+  if (o->graph && strcmp(bsd_context_transport(session->context), "mpi") == 0)
+    return cli_fail(error, CLI_UNUSABLE,
+                    "--graph captures a run, but with transport mpi the host takes part in it: use "
+                    "nccl, or one rank");
   session->dtype = o->dtype >= 0                  ? (bsd_dtype)o->dtype
                    : strcmp(backend, "cuda") == 0 ? BSD_BF16
                                                   : BSD_F32;

@@ -8,16 +8,18 @@
 #ifndef BSD_CLI_WORLD_H
 #define BSD_CLI_WORLD_H
 
-#include "bench/cli.h"
+#include "bench/device.h"
 
 typedef struct cli_world {
   const char *program; /* for messages */
   int rank, size;
-  double deadline; /* seconds; cli_start sets 300, programs their --timeout */
-  double met;      /* when the last collective was complete, on MPI's clock */
-  int broken;      /* a peer has failed or not answered */
-  void *handle;    /* the MPI communicator, NULL without MPI */
-  bsd_comm *comm;  /* the library's, made by cli_context_create */
+  double deadline;            /* seconds; cli_start sets 300, programs their --timeout */
+  double met;                 /* when the last collective was complete, on MPI's clock */
+  int broken;                 /* a peer has failed or not answered */
+  void *handle;               /* the MPI communicator, NULL without MPI */
+  int local_rank, local_size; /* among the ranks of this host */
+  bsd_comm *comm;             /* the library's, made by cli_context_create */
+  cli_device device;          /* where tensors for it lie, likewise */
 } cli_world;
 
 /* Collective, as all below but cli_finish, cli_split_end and cli_library_failed.
@@ -45,12 +47,14 @@ int cli_allgather(cli_world *world, const void *in, int bytes, void *out, cli_er
 int cli_split(cli_world *world, int size, cli_world *part, cli_error *error);
 void cli_split_end(cli_world *part);
 
-/* The library's communicator by common's transport (auto: MPI if there is more than one rank) and a
- * context on it. The ranks agree on the result. */
+/* The library's communicator by common's transport, a context on it and the device of its tensors. Backend
+ * auto is CUDA where every rank has a device; a rank takes the device of its number on its host, modulo the
+ * devices. Transport auto, with more than one rank, is NCCL on CUDA where the build has it and no two ranks
+ * share a device, else MPI. The ranks agree on the result. */
 int cli_context_create(const cli_common *common, cli_world *world, bsd_context **context,
                        cli_error *error);
 
-/* Destroys both. NULL is fine. */
+/* Destroys all three. NULL is fine. */
 void cli_context_destroy(cli_world *world, bsd_context *context);
 
 /* After a library call that failed: its sentence as the error's; a failed peer breaks the world. */

@@ -7,7 +7,7 @@
 /* Ends MPI, or the whole job with `code` if the world is broken. */
 void cli_world_end(cli_world *world, int code);
 
-/* Sets world->comm as transport asks, which this build has; NULL stays for one rank by itself. */
+/* Sets world->comm as transport (not auto) asks, which this build has; NULL stays for self. */
 int cli_world_comm(cli_transport transport, cli_world *world, cli_error *error);
 
 #endif

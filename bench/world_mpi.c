@@ -10,6 +10,9 @@
 
 #include "bench/world_kind.h"
 #include "src/bsdattn_mpi.h"
+#ifdef HAVE_NCCL
+#include "src/bsdattn_nccl.h"
+#endif
 
 enum { SPINS_BEFORE_SLEEP = 2000, SLEEP_NANOSECONDS = 50000 };
 
@@ -48,6 +51,18 @@ static int already_broken(cli_world *world, cli_error *error) {
   return world->broken ? broken(world, error) : CLI_GOOD;
 }
 
+/* This rank's number among those of its host. */
+static int find_neighbours(cli_world *world, cli_error *error) {
+  MPI_Comm host;
+  if (MPI_Comm_split_type(communicator(world), MPI_COMM_TYPE_SHARED, world->rank, MPI_INFO_NULL,
+                          &host) != MPI_SUCCESS)
+    return cli_fail(error, CLI_FAILED, "MPI could not tell the ranks of this host");
+  MPI_Comm_rank(host, &world->local_rank);
+  MPI_Comm_size(host, &world->local_size);
+  MPI_Comm_free(&host);
+  return CLI_GOOD;
+}
+
 /* Gives the world a duplicate of `from`, so that nobody else's messages meet ours. */
 static int adopt(cli_world *world, MPI_Comm from, cli_error *error) {
   MPI_Comm *copy = malloc(sizeof *copy);
@@ -62,7 +77,7 @@ static int adopt(cli_world *world, MPI_Comm from, cli_error *error) {
   }
   world->handle = copy;
   world->met = MPI_Wtime();
-  return CLI_GOOD;
+  return find_neighbours(world, error);
 }
 
 static void release(cli_world *world) {
@@ -73,7 +88,7 @@ static void release(cli_world *world) {
 }
 
 int cli_start(int *argc, char ***argv, const char *program, cli_world *world, cli_error *error) {
-  *world = (cli_world){.program = program, .size = 1, .deadline = 300};
+  *world = (cli_world){.program = program, .size = 1, .local_size = 1, .deadline = 300};
   int provided = 0;
   if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
     return cli_fail(error, CLI_FAILED, "MPI could not be initialised");
@@ -157,13 +172,27 @@ void cli_split_end(cli_world *part) {
   release(part);
 }
 
+#ifdef HAVE_NCCL
+static bsd_status create_nccl(cli_world *world, bsd_error *failure) {
+  return bsd_comm_create_nccl_mpi(communicator(world), world->deadline, &world->comm, failure);
+}
+#else
+static bsd_status create_nccl(cli_world *world, bsd_error *failure) {
+  (void)world;
+  (void)failure;
+  return BSD_ERR_UNSUPPORTED;
+}
+#endif
+
 int cli_world_comm(cli_transport transport, cli_world *world, cli_error *error) {
   bsd_error failure = {0};
-  bsd_status status = bsd_comm_create_mpi(communicator(world), &world->comm, &failure);
+  bsd_status status = transport == CLI_TRANSPORT_NCCL
+                          ? create_nccl(world, &failure)
+                          : bsd_comm_create_mpi(communicator(world), &world->comm, &failure);
   if (status != BSD_OK)
     return cli_fail_status(error, status, failure.message);
-  /* With one rank the communicator was made only to hear that the launcher agrees with MPI. */
-  if (world->size == 1 && transport != CLI_TRANSPORT_MPI) {
+  /* For self the communicator was made only to hear that the launcher agrees with MPI. */
+  if (transport == CLI_TRANSPORT_SELF) {
     bsd_comm_destroy(world->comm);
     world->comm = NULL;
   }

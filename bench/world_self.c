@@ -18,7 +18,7 @@ static long launched_processes(void) {
 int cli_start(int *argc, char ***argv, const char *program, cli_world *world, cli_error *error) {
   (void)argc;
   (void)argv;
-  *world = (cli_world){.program = program, .size = 1, .deadline = 300};
+  *world = (cli_world){.program = program, .size = 1, .local_size = 1, .deadline = 300};
   long launched = launched_processes();
   if (launched > 1)
     return cli_fail(error, CLI_FAILED,
@@ -65,6 +65,7 @@ int cli_split(cli_world *world, int size, cli_world *part, cli_error *error) {
   *part = *world;
   part->size = size;
   part->comm = NULL;
+  part->device = (cli_device){0};
   return CLI_GOOD;
 }
 

@@ -24,7 +24,10 @@ typedef struct attend_run {
   bsd_plan *plan;
   attend_rows rows;
   attend_outputs outputs;
-  void *in[ATTEND_INPUTS], *out[ATTEND_OUTPUTS]; /* this rank's rows */
+  void *in[ATTEND_INPUTS], *out[ATTEND_OUTPUTS]; /* this rank's rows, in host memory */
+  /* The same on the context's device; on the CPU they are the same. */
+  void *device_in[ATTEND_INPUTS], *device_out[ATTEND_OUTPUTS];
+  int64_t in_bytes[ATTEND_INPUTS], out_bytes[ATTEND_OUTPUTS];
 } attend_run;
 
 static int open_inputs(attend_run *run, cli_error *error) {
@@ -76,18 +79,21 @@ static attend_tensor output_tensor(const attend_run *run, int index) {
   return describe(run, file->path, file->file, &file->header, index == ATTEND_LSE);
 }
 
-/* Memory for this rank's rows; NULL if it has none. */
+/* Memory for this rank's rows on the host and on the device; NULL if it has none. */
 static int allocate(const attend_run *run, const attend_tensor *tensor, void **memory,
-                    cli_error *error) {
-  int64_t bytes = 0;
-  int code = attend_local_bytes(&run->rows, tensor, &bytes, error);
-  if (code != CLI_GOOD || bytes == 0)
+                    void **device_memory, int64_t *bytes, cli_error *error) {
+  const cli_device *device = &run->world->device;
+  int code = attend_local_bytes(&run->rows, tensor, bytes, error);
+  if (code != CLI_GOOD || *bytes == 0)
     return code;
-  if (posix_memalign(memory, 64, (size_t)bytes) != 0) {
+  if (posix_memalign(memory, 64, (size_t)*bytes) != 0) {
     *memory = NULL;
     return cli_fail(error, CLI_FAILED, "%s: no memory for this rank's %lld bytes of it",
-                    tensor->path, (long long)bytes);
+                    tensor->path, (long long)*bytes);
   }
+  if (device->on_gpu)
+    return cli_device_alloc(device, *bytes, device_memory, error);
+  *device_memory = *memory;
   return CLI_GOOD;
 }
 
@@ -97,13 +103,16 @@ static int read_inputs(attend_run *run, cli_error *error) {
     if (run->inputs.files[i].file < 0)
       continue;
     attend_tensor tensor = input_tensor(run, i);
-    code = allocate(run, &tensor, &run->in[i], error);
+    code = allocate(run, &tensor, &run->in[i], &run->device_in[i], &run->in_bytes[i], error);
     if (code == CLI_GOOD)
       code = attend_read(&run->rows, &tensor, run->in[i], error);
+    if (code == CLI_GOOD && run->world->device.on_gpu)
+      code = cli_device_write(&run->world->device, run->device_in[i], run->in[i], run->in_bytes[i],
+                              error);
   }
   for (int i = 0; i < run->outputs.count && code == CLI_GOOD; i++) {
     attend_tensor tensor = output_tensor(run, i);
-    code = allocate(run, &tensor, &run->out[i], error);
+    code = allocate(run, &tensor, &run->out[i], &run->device_out[i], &run->out_bytes[i], error);
   }
   return cli_agree(run->world, code, error);
 }
@@ -112,7 +121,11 @@ static int write_outputs(attend_run *run, cli_error *error) {
   int code = CLI_GOOD;
   for (int i = 0; i < run->outputs.count && code == CLI_GOOD; i++) {
     attend_tensor tensor = output_tensor(run, i);
-    code = attend_write(&run->rows, &tensor, run->out[i], error);
+    if (run->world->device.on_gpu)
+      code = cli_device_read(&run->world->device, run->out[i], run->device_out[i],
+                             run->out_bytes[i], error);
+    if (code == CLI_GOOD)
+      code = attend_write(&run->rows, &tensor, run->out[i], error);
   }
   code = cli_agree(run->world, code, error);
   return code == CLI_GOOD ? attend_outputs_commit(run->world, &run->outputs, error) : code;
@@ -125,17 +138,18 @@ static bsd_tensor packed(void *data) {
 }
 
 static bsd_status compute(attend_run *run) {
-  bsd_tensor q = packed(run->in[ATTEND_Q]), k = packed(run->in[ATTEND_K]),
-             v = packed(run->in[ATTEND_V]), o = packed(run->out[ATTEND_O]);
-  float *lse = run->out[ATTEND_LSE];
-  bsd_status status = bsd_forward(run->plan, &q, &k, &v, &o, lse, NULL);
+  void *stream = run->world->device.stream;
+  bsd_tensor q = packed(run->device_in[ATTEND_Q]), k = packed(run->device_in[ATTEND_K]),
+             v = packed(run->device_in[ATTEND_V]), o = packed(run->device_out[ATTEND_O]);
+  float *lse = run->device_out[ATTEND_LSE];
+  bsd_status status = bsd_forward(run->plan, &q, &k, &v, &o, lse, stream);
   if (status == BSD_OK)
     status = bsd_plan_wait(run->plan, 0);
   if (status != BSD_OK || run->options->gradient == NULL)
     return status;
-  bsd_tensor d_o = packed(run->in[ATTEND_DO]), dq = packed(run->out[ATTEND_DQ]),
-             dk = packed(run->out[ATTEND_DK]), dv = packed(run->out[ATTEND_DV]);
-  status = bsd_backward(run->plan, &q, &k, &v, &o, lse, &d_o, NULL, &dq, &dk, &dv, NULL);
+  bsd_tensor d_o = packed(run->device_in[ATTEND_DO]), dq = packed(run->device_out[ATTEND_DQ]),
+             dk = packed(run->device_out[ATTEND_DK]), dv = packed(run->device_out[ATTEND_DV]);
+  status = bsd_backward(run->plan, &q, &k, &v, &o, lse, &d_o, NULL, &dq, &dk, &dv, stream);
   return status == BSD_OK ? bsd_plan_wait(run->plan, 0) : status;
 }
 
@@ -192,11 +206,17 @@ static int attend(attend_run *run, cli_error *error) {
   return code;
 }
 
+static void release_memory(const attend_run *run, void **host, void **device, int count) {
+  for (int i = 0; i < count; i++) {
+    if (device[i] != host[i])
+      cli_device_free(&run->world->device, device[i]);
+    free(host[i]);
+  }
+}
+
 static void release(attend_run *run) {
-  for (int i = 0; i < ATTEND_INPUTS; i++)
-    free(run->in[i]);
-  for (int i = 0; i < ATTEND_OUTPUTS; i++)
-    free(run->out[i]);
+  release_memory(run, run->in, run->device_in, ATTEND_INPUTS);
+  release_memory(run, run->out, run->device_out, ATTEND_OUTPUTS);
   attend_outputs_discard(&run->outputs);
   attend_rows_free(&run->rows);
   bsd_plan_destroy(run->plan);
