@@ -32,10 +32,24 @@ void *bsd_cpu_element(const bsd_call *call, const bsd_tensor *tensor, int64_t ba
   return (char *)tensor->data + index * bsd_dtype_bytes(call->dtype);
 }
 
+/* Asks the cache for the rows of all slots at once, so that their latencies overlap. */
+static void fetch_rows(const bsd_call *call, const bsd_tensor *tensor, int64_t batch, int64_t head,
+                       const bsd_cpu_strip *strip) {
+  const int64_t bytes = call->head_dim * bsd_dtype_bytes(call->dtype);
+  for (int64_t s = strip->first; s <= strip->last; s++) {
+    if (strip->token[s] < 0)
+      continue;
+    const char *row = bsd_cpu_element(call, tensor, batch, strip->token[s], head);
+    for (int64_t byte = 0; byte < bytes; byte += 64)
+      __builtin_prefetch(row + byte);
+  }
+}
+
 void bsd_cpu_strip_load(const bsd_call *call, const bsd_cpu_vectors *vectors,
                         const bsd_tensor *tensor, int64_t batch, int64_t head,
                         const bsd_cpu_strip *strip, float factor, float *line, float *to) {
   const int64_t dim = call->head_dim, width = strip->width;
+  fetch_rows(call, tensor, batch, head, strip);
   for (int64_t s = 0; s < width; s++) {
     if (strip->token[s] < 0) {
       for (int64_t d = 0; d < dim; d++)
@@ -57,6 +71,7 @@ void bsd_cpu_strip_store(const bsd_call *call, const bsd_tensor *tensor, int64_t
                          int64_t head, const bsd_cpu_strip *strip, const float *factor,
                          const float *from) {
   const int64_t dim = call->head_dim, width = strip->width;
+  fetch_rows(call, tensor, batch, head, strip);
   for (int64_t s = strip->first; s <= strip->last; s++) {
     if (strip->token[s] < 0)
       continue;

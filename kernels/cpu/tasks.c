@@ -45,6 +45,13 @@ static int list_serves_kv_head(const bsd_call *call, const bsd_list *list, int64
   return 0;
 }
 
+/* Whether a token's heads lie side by side. Then the heads of a row follow one another, since they find
+ * their blocks in the same pages (and, in a KV head's group, the same k and v); else the rows of a head
+ * do, since neighbouring rows want nearly the same blocks. */
+static int heads_share_pages(const bsd_call *call) {
+  return call->k.local.head_stride < call->k.local.position_stride;
+}
+
 int bsd_cpu_task_at(const bsd_call *call, const bsd_pass *pass, int stage, bsd_cpu_side side,
                     int64_t index, bsd_cpu_task *task) {
   const bsd_list *list = pass->lists;
@@ -56,17 +63,21 @@ int bsd_cpu_task_at(const bsd_call *call, const bsd_pass *pass, int stage, bsd_c
   }
   const int64_t strips = strips_per_row(call), rows = stage_rows(list, stage);
   const int64_t heads = list_heads(call, list, side);
+  int64_t head, row;
   task->list = list;
   task->strip = index % strips;
   index /= strips;
-  task->row = list->stage_first[stage] + index % rows;
-  index /= rows;
-  task->batch = index / heads;
-  task->head = index % heads;
-  if (side == BSD_CPU_OWN_KEYS)
-    return list_serves_kv_head(call, list, task->head);
-  task->head = list->heads[task->head];
-  return 1;
+  if (heads_share_pages(call)) {
+    head = index % heads;
+    row = index / heads % rows;
+  } else {
+    row = index % rows;
+    head = index / rows % heads;
+  }
+  task->batch = index / rows / heads;
+  task->row = list->stage_first[stage] + row;
+  task->head = side == BSD_CPU_OWN_QUERIES ? list->heads[head] : head;
+  return side == BSD_CPU_OWN_QUERIES || list_serves_kv_head(call, list, head);
 }
 
 /* Takes `count` floats, rounded up to whole cache lines, from *offset on. */
