@@ -9,6 +9,7 @@
 
 #include "oracle.h"
 #include "support/attention.h"
+#include "support/device.h"
 #include "support/library.h"
 #include "support/random_problem.h"
 #include "support/scale.h"
@@ -228,15 +229,19 @@ static int moves_right(bsd_context *context, bsd_plan *plan, const oracle_proble
   float *brought = marks(p, NULL, first, end - first), *wanted = marks(p, positions, 0, local);
   float *held = oracle_alloc(p->batch * local * width, sizeof *held);
   float *back = oracle_alloc(run, sizeof *back);
-  library_expect(bsd_scatter(plan, BSD_TENSOR_Q, brought, first, end - first, held, NULL), context,
-                 "bsd_scatter");
-  library_expect(bsd_gather(plan, BSD_TENSOR_Q, held, first, end - first, back, NULL), context,
+  int64_t held_bytes = p->batch * local * width * (int64_t)sizeof *held;
+  float *pushed = device_push(held, held_bytes);
+  library_expect(bsd_scatter(plan, BSD_TENSOR_Q, brought, first, end - first, pushed, NULL),
+                 context, "bsd_scatter");
+  library_expect(bsd_gather(plan, BSD_TENSOR_Q, pushed, first, end - first, back, NULL), context,
                  "bsd_gather");
-  int good = memcmp(held, wanted, (size_t)(p->batch * local * width) * sizeof *held) == 0 &&
+  device_pull(held, pushed, held_bytes);
+  int good = memcmp(held, wanted, (size_t)held_bytes) == 0 &&
              memcmp(back, brought, (size_t)run * sizeof *back) == 0;
   free(positions);
   free(brought);
   free(wanted);
+  device_drop(held, pushed);
   free(held);
   free(back);
   return good;

@@ -8,6 +8,7 @@
 
 #include "oracle.h"
 #include "support/attention.h"
+#include "support/device.h"
 #include "support/library.h"
 #include "support/suite.h"
 #include "support/tensors.h"
@@ -170,26 +171,53 @@ typedef struct local_set {
   size_t query_bytes, key_bytes;
 } local_set;
 
+/* The memory's copy on the device takes its place. */
+static void *on_device(void *host, int64_t bytes) {
+  void *pushed = device_push(host, bytes);
+  if (pushed != host)
+    free(host);
+  return pushed;
+}
+
+static void free_on_device(void *memory) {
+  if (device_backend() == BSD_BACKEND_CPU)
+    free(memory);
+  else
+    device_drop(NULL, memory);
+}
+
+static int equal_on_device(const void *a, const void *b, size_t bytes) {
+  void *host[2] = {oracle_alloc((int64_t)bytes, 1), oracle_alloc((int64_t)bytes, 1)};
+  device_pull(host[0], a, (int64_t)bytes);
+  device_pull(host[1], b, (int64_t)bytes);
+  int equal = memcmp(host[0], host[1], bytes) == 0;
+  free(host[0]);
+  free(host[1]);
+  return equal;
+}
+
 static local_set local_set_create(const oracle_problem *p, int64_t tokens, uint64_t seed) {
   int64_t queries = tokens * p->heads * p->dim, keys = tokens * p->kv_heads * p->dim;
-  return (local_set){.q.data = tensor_normal(queries, seed, BSD_F32),
-                     .k.data = tensor_normal(keys, seed + 1, BSD_F32),
-                     .v.data = tensor_normal(keys, seed + 2, BSD_F32),
-                     .d_o.data = tensor_normal(queries, seed + 3, BSD_F32),
-                     .o.data = oracle_alloc(queries, sizeof(float)),
-                     .dq.data = oracle_alloc(queries, sizeof(float)),
-                     .dk.data = oracle_alloc(keys, sizeof(float)),
-                     .dv.data = oracle_alloc(keys, sizeof(float)),
-                     .lse = oracle_alloc(tokens * p->heads, sizeof(float)),
-                     .query_bytes = (size_t)queries * sizeof(float),
-                     .key_bytes = (size_t)keys * sizeof(float)};
+  int64_t query_bytes = queries * (int64_t)sizeof(float), key_bytes = keys * (int64_t)sizeof(float);
+  int64_t row_bytes = tokens * p->heads * (int64_t)sizeof(float);
+  return (local_set){.q.data = on_device(tensor_normal(queries, seed, BSD_F32), query_bytes),
+                     .k.data = on_device(tensor_normal(keys, seed + 1, BSD_F32), key_bytes),
+                     .v.data = on_device(tensor_normal(keys, seed + 2, BSD_F32), key_bytes),
+                     .d_o.data = on_device(tensor_normal(queries, seed + 3, BSD_F32), query_bytes),
+                     .o.data = on_device(oracle_alloc(query_bytes, 1), query_bytes),
+                     .dq.data = on_device(oracle_alloc(query_bytes, 1), query_bytes),
+                     .dk.data = on_device(oracle_alloc(key_bytes, 1), key_bytes),
+                     .dv.data = on_device(oracle_alloc(key_bytes, 1), key_bytes),
+                     .lse = on_device(oracle_alloc(row_bytes, 1), row_bytes),
+                     .query_bytes = (size_t)query_bytes,
+                     .key_bytes = (size_t)key_bytes};
 }
 
 static void local_set_free(local_set *set) {
   bsd_tensor *all[] = {&set->q, &set->k, &set->v, &set->d_o, &set->o, &set->dq, &set->dk, &set->dv};
   for (size_t x = 0; x < sizeof all / sizeof *all; x++)
-    free(all[x]->data);
-  free(set->lse);
+    free_on_device(all[x]->data);
+  free_on_device(set->lse);
 }
 
 static void run_forward(bsd_plan *plan, local_set *set) {
@@ -228,9 +256,9 @@ START_TEST(backward_uses_its_own_keys) {
   run_forward(plan, &disturbed);
   run_forward(plan, &other);
   run_backward(plan, &disturbed);
-  int good = memcmp(alone.dq.data, disturbed.dq.data, alone.query_bytes) == 0 &&
-             memcmp(alone.dk.data, disturbed.dk.data, alone.key_bytes) == 0 &&
-             memcmp(alone.dv.data, disturbed.dv.data, alone.key_bytes) == 0;
+  int good = equal_on_device(alone.dq.data, disturbed.dq.data, alone.query_bytes) &&
+             equal_on_device(alone.dk.data, disturbed.dk.data, alone.key_bytes) &&
+             equal_on_device(alone.dv.data, disturbed.dv.data, alone.key_bytes);
   suite_expect(good, "a forward in between changed the backward");
   local_set_free(&alone);
   local_set_free(&disturbed);
@@ -266,6 +294,7 @@ END_TEST
 
 typedef struct huge { /* two batch entries more than 2^31 elements apart */
   bsd_tensor tensor;
+  void *host;
   size_t bytes;
 } huge;
 
@@ -281,17 +310,24 @@ static int huge_create(huge *h, const float *values, int64_t row, int64_t heads,
   h->tensor = (bsd_tensor){memory, huge_stride, heads * dim, dim};
   for (int64_t e = 0; values && e < 2 * row; e++)
     tensor_store(memory, e / row * huge_stride + e % row, values[e], BSD_BF16);
+  h->host = memory;
+  h->tensor.data = device_push(memory, (int64_t)h->bytes);
   return 1;
 }
 
 static void huge_free(huge *h) {
-  munmap(h->tensor.data, h->bytes);
+  device_drop(h->host, h->tensor.data);
+  munmap(h->host, h->bytes);
 }
 
 static int huge_equal(const huge *h, const void *packed, int64_t row) {
   const uint16_t *x = h->tensor.data;
-  return memcmp(x, packed, (size_t)row * 2) == 0 &&
-         memcmp(x + huge_stride, (const uint16_t *)packed + row, (size_t)row * 2) == 0;
+  uint16_t *host = oracle_alloc(2 * row, sizeof *host);
+  device_pull(host, x, row * (int64_t)sizeof *x);
+  device_pull(host + row, x + huge_stride, row * (int64_t)sizeof *x);
+  int equal = memcmp(host, packed, (size_t)(2 * row) * sizeof *x) == 0;
+  free(host);
+  return equal;
 }
 
 /* q, k, v, do, o, dq, dk, dv in tensors so far apart, against the same in packed ones. */
@@ -303,7 +339,8 @@ static void check_huge(const oracle_problem *p, const attention_inputs *inputs, 
   bsd_problem problem = library_problem(p, BSD_BF16, (bsd_layout_spec){0});
   bsd_pattern *pattern = library_pattern(&p->pattern);
   bsd_plan *plan = NULL;
-  float *lse = oracle_alloc(2 * p->heads * p->n, sizeof *lse);
+  int64_t rows = 2 * p->heads * p->n;
+  float *lse = on_device(oracle_alloc(rows, sizeof *lse), rows * (int64_t)sizeof *lse);
   library_expect(bsd_plan_create(alone, pattern, &problem, &plan), alone, "bsd_plan_create");
   library_expect(
       bsd_forward(plan, &h[0].tensor, &h[1].tensor, &h[2].tensor, &h[4].tensor, lse, NULL), alone,
@@ -313,7 +350,7 @@ static void check_huge(const oracle_problem *p, const attention_inputs *inputs, 
                  alone, "bsd_backward");
   ck_assert(huge_equal(&h[4], packed.o, row) && huge_equal(&h[5], packed.dq, row));
   ck_assert(huge_equal(&h[6], packed.dk, row) && huge_equal(&h[7], packed.dv, row));
-  free(lse);
+  free_on_device(lse);
   bsd_plan_destroy(plan);
   bsd_pattern_destroy(pattern);
   attention_result_free(&packed);

@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "support/compare.h"
+#include "support/device.h"
 #include "support/library.h"
 #include "support/local_tensor.h"
 #include "support/tensors.h"
@@ -18,7 +19,7 @@ oracle_problem attention_shape(const char *text, int64_t n, int64_t heads, int64
                       .n = n,
                       .heads = heads,
                       .kv_heads = kv_heads,
-                      .dim = dim,
+                      .dim = device_head_dim(dim),
                       .block = block,
                       .causal = causal};
   if (!oracle_parse(text, &p.pattern)) {
@@ -80,17 +81,23 @@ static float *local_scalars(const run *r, const float *global) {
   return local;
 }
 
+static int64_t statistic_bytes(const run *r) {
+  return r->c->p->batch * r->c->p->heads * r->local * (int64_t)sizeof(float);
+}
+
 /* Packs a local tensor and gathers it on rank 0; then the memory around it must be untouched. */
 static void *gathered(const run *r, local_tensor *tensor, bsd_tensor_kind kind) {
   const oracle_problem *p = r->c->p;
   int64_t heads = kind == BSD_TENSOR_Q ? p->heads : p->kv_heads;
-  void *packed = local_tensor_pack(tensor);
+  int64_t bytes = p->batch * r->local * heads * p->dim * (int64_t)tensor_element_size(r->c->dtype);
+  void *packed = local_tensor_pack(tensor), *pushed = device_push(packed, bytes);
   void *global = r->rank == 0 ? oracle_alloc(p->batch * p->n * heads * p->dim,
                                              tensor_element_size(r->c->dtype))
                               : NULL;
   library_expect(
-      bsd_gather(r->plan, kind, r->local ? packed : NULL, 0, r->rank == 0 ? p->n : 0, global, NULL),
+      bsd_gather(r->plan, kind, r->local ? pushed : NULL, 0, r->rank == 0 ? p->n : 0, global, NULL),
       r->context, "bsd_gather");
+  device_drop(packed, pushed);
   free(packed);
   return global;
 }
@@ -111,13 +118,18 @@ static void run_backward(const run *r, const attention_inputs *in, local_tensor 
   local_tensor_fill(&d_o, in->d_o, r->positions, p->n);
   local_tensor_keep(&d_o);
   float *dlse = local_scalars(r, in->dlse);
+  float *pushed_dlse = device_push(dlse, statistic_bytes(r));
   local_tensor grads[3];
   local_tensors_create(p, r->local, r->c->dtype, r->c->order, grads);
+  local_tensors_push(&d_o, 1);
+  local_tensors_push(grads, 3);
   library_expect(bsd_backward(r->plan, &inputs[0].tensor, &inputs[1].tensor, &inputs[2].tensor,
-                              &o->tensor, lse, &d_o.tensor, dlse, &grads[0].tensor,
+                              &o->tensor, lse, &d_o.tensor, pushed_dlse, &grads[0].tensor,
                               &grads[1].tensor, &grads[2].tensor, NULL),
                  r->context, "bsd_backward");
   library_expect(bsd_plan_wait(r->plan, 0), r->context, "bsd_plan_wait after backward");
+  local_tensors_pull(&d_o, 1);
+  local_tensors_pull(grads, 3);
   result->dq = gathered(r, &grads[0], BSD_TENSOR_Q);
   result->dk = gathered(r, &grads[1], BSD_TENSOR_KV);
   result->dv = gathered(r, &grads[2], BSD_TENSOR_KV);
@@ -125,6 +137,7 @@ static void run_backward(const run *r, const attention_inputs *in, local_tensor 
   local_tensors_free(grads);
   local_tensor_expect_same(&d_o, "do");
   local_tensor_free(&d_o);
+  device_drop(dlse, pushed_dlse);
   free(dlse);
 }
 
@@ -141,20 +154,27 @@ static void run_both(const run *r, const attention_inputs *in, attention_result 
   local_tensor o = local_tensor_create(p->batch, r->local, p->heads, p->dim, r->c->dtype, alone);
   float *lse = r->local ? oracle_alloc(p->batch * p->heads * r->local, sizeof *lse) : NULL;
   if (lse)
-    memset(lse, 0xFF, (size_t)(p->batch * p->heads * r->local) * sizeof *lse);
+    memset(lse, 0xFF, (size_t)statistic_bytes(r));
+  float *pushed_lse = device_push(lse, statistic_bytes(r));
+  local_tensors_push(inputs, 3);
+  local_tensors_push(&o, 1);
   library_expect(bsd_forward(r->plan, &inputs[0].tensor, &inputs[1].tensor, &inputs[2].tensor,
-                             &o.tensor, lse, NULL),
+                             &o.tensor, pushed_lse, NULL),
                  r->context, "bsd_forward");
   library_expect(bsd_plan_wait(r->plan, 0), r->context, "bsd_plan_wait after forward");
+  local_tensors_pull(&o, 1);
   local_tensor_keep(&o);
   if (!r->c->forward_only)
-    run_backward(r, in, inputs, &o, lse, result);
+    run_backward(r, in, inputs, &o, pushed_lse, result);
+  local_tensors_pull(&o, 1);
+  local_tensors_pull(inputs, 3);
   local_tensor_expect_same(&o, "o in backward");
   result->o = gathered(r, &o, BSD_TENSOR_Q);
-  result->lse = gathered_lse(r, lse);
+  result->lse = gathered_lse(r, pushed_lse);
   local_tensors_expect_untouched(&o, 1, "beside o");
   for (int x = 0; x < 3; x++)
     local_tensor_expect_same(&inputs[x], "an input");
+  device_drop(lse, pushed_lse);
   free(lse);
   local_tensor_free(&o);
   local_tensors_free(inputs);
@@ -169,19 +189,21 @@ static size_t workspace_bytes(const run *r) {
 }
 
 /* The workspace and a guard behind it, all NaN bytes. */
-static unsigned char *bring_workspace(const run *r) {
+static unsigned char *bring_workspace(const run *r, unsigned char **pushed) {
   size_t bytes = workspace_bytes(r), rounded = (bytes + WORKSPACE_GUARD + 255) / 256 * 256;
   unsigned char *workspace = aligned_alloc(256, rounded);
   if (!workspace)
     exit(2);
   memset(workspace, 0xFF, rounded);
-  library_expect(bsd_plan_set_workspace(r->plan, workspace, bytes), r->context,
+  *pushed = device_push(workspace, (int64_t)rounded);
+  library_expect(bsd_plan_set_workspace(r->plan, *pushed, bytes), r->context,
                  "bsd_plan_set_workspace");
   return workspace;
 }
 
-static void expect_guard(const run *r, const unsigned char *workspace) {
+static void expect_guard(const run *r, unsigned char *workspace, const unsigned char *pushed) {
   size_t bytes = workspace_bytes(r);
+  device_pull(workspace + bytes, pushed + bytes, WORKSPACE_GUARD);
   for (size_t byte = bytes; byte < bytes + WORKSPACE_GUARD; byte++)
     if (workspace[byte] != 0xFF) {
       fprintf(stderr, "attention: something was written behind the workspace\n");
@@ -200,6 +222,7 @@ static void note_statistics(const run *r, attention_result *result) {
   result->backward_received = moved.backward_bytes_received;
   result->active_blocks = stats.active_blocks;
   result->active_pairs = stats.active_pairs;
+  result->rounded = strcmp(stats.kernel, "cpu") != 0 && strcmp(stats.kernel, "simt") != 0;
 }
 
 attention_result attention_run(bsd_context *context, const attention_case *c,
@@ -216,12 +239,14 @@ attention_result attention_run(bsd_context *context, const attention_case *c,
   r.positions = oracle_alloc(r.local, sizeof *r.positions);
   library_expect(bsd_plan_local_positions(r.plan, r.positions), context,
                  "bsd_plan_local_positions");
-  unsigned char *workspace = c->own_workspace ? bring_workspace(&r) : NULL;
+  unsigned char *pushed = NULL, *workspace = c->own_workspace ? bring_workspace(&r, &pushed) : NULL;
   run_both(&r, inputs, &result);
   if (workspace)
-    expect_guard(&r, workspace);
+    expect_guard(&r, workspace, pushed);
   note_statistics(&r, &result);
   bsd_plan_destroy(r.plan);
+  if (workspace)
+    device_drop(workspace, pushed);
   free(workspace);
   result.positions = r.positions;
   result.nlocal = r.local;
@@ -298,10 +323,11 @@ static int judge(const char *name, compare_report report, char *why, size_t size
   return report.pass;
 }
 
-static int judge_tensor(const char *name, const attention_case *c, compare_kind kind,
+static int judge_tensor(const char *name, const attention_case *c, compare_kind kind, int rounded,
                         const void *found, const double *ref, int64_t count, const double *floors,
                         char *why, size_t size) {
-  compare_bounds bounds = {.dtype = c->dtype, .kind = kind, .keys = c->p->n};
+  compare_bounds bounds = {
+      .dtype = c->dtype, .kind = kind, .rounded_probabilities = rounded, .keys = c->p->n};
   float *x = attention_floats(found, count, c->dtype);
   compare_report report = compare_tensor(bounds, x, ref, count / c->p->dim, c->p->dim, floors);
   free(x);
@@ -325,7 +351,8 @@ static int judge_forward(const attention_case *c, const attention_result *found,
   int64_t count = attention_query_elements(c->p), rows = count / c->p->dim;
   double *floors = size_floors(c->p, want->dq_floor, rows);
   int good = judge("lse", compare_lse(c->dtype, found->lse, want->lse, rows), why, size) &&
-             judge_tensor("o", c, COMPARE_OUTPUT, found->o, want->o, count, floors, why, size);
+             judge_tensor("o", c, COMPARE_OUTPUT, found->rounded, found->o, want->o, count, floors,
+                          why, size);
   free(floors);
   return good;
 }
@@ -334,11 +361,12 @@ static int judge_backward(const attention_case *c, const attention_result *found
                           const oracle_outputs *want, char *why, size_t size) {
   int64_t queries = attention_query_elements(c->p), keys = attention_key_elements(c->p);
   double *floors = size_floors(c->p, want->dk_floor, keys / c->p->dim);
-  int good = judge_tensor("dq", c, COMPARE_GRADIENT, found->dq, want->dq, queries, want->dq_floor,
-                          why, size) &&
-             judge_tensor("dk", c, COMPARE_GRADIENT, found->dk, want->dk, keys, want->dk_floor, why,
-                          size) &&
-             judge_tensor("dv", c, COMPARE_GRADIENT, found->dv, want->dv, keys, floors, why, size);
+  int good = judge_tensor("dq", c, COMPARE_GRADIENT, found->rounded, found->dq, want->dq, queries,
+                          want->dq_floor, why, size) &&
+             judge_tensor("dk", c, COMPARE_GRADIENT, found->rounded, found->dk, want->dk, keys,
+                          want->dk_floor, why, size) &&
+             judge_tensor("dv", c, COMPARE_GRADIENT, found->rounded, found->dv, want->dv, keys,
+                          floors, why, size);
   free(floors);
   return good;
 }

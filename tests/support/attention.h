@@ -40,6 +40,7 @@ typedef struct attention_result {
   int64_t forward_bound, backward_bound;       /* bytes, all ranks, by the plan */
   int64_t forward_received, backward_received; /* bytes that this rank's run received */
   int64_t active_blocks, active_pairs;
+  int rounded; /* the kernel rounds probabilities to the type */
   int64_t *positions, nlocal;
 } attention_result;
 
@@ -61,7 +62,7 @@ int attention_matches(const attention_case *c, const oracle_problem *described,
                       const attention_inputs *inputs, const attention_result *result, char *why,
                       size_t size);
 
-/* A problem of one batch entry with a pattern from text. Ends the program if that cannot be read. */
+/* A problem of one batch entry with a pattern from text (dim: see device_head_dim). Ends the program if that cannot be read. */
 oracle_problem attention_shape(const char *text, int64_t n, int64_t heads, int64_t kv_heads,
                                int64_t dim, int64_t block, int causal);
 

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "support/device.h"
+
 void library_expect(bsd_status status, const bsd_context *context, const char *what) {
   if (status == BSD_OK)
     return;
@@ -92,8 +94,10 @@ bsd_problem library_problem(const oracle_problem *p, bsd_dtype dtype, bsd_layout
 }
 
 bsd_context *library_context(int threads) {
-  bsd_context_options options = {
-      .struct_size = sizeof options, .backend = BSD_BACKEND_CPU, .threads = threads};
+  bsd_context_options options = {.struct_size = sizeof options,
+                                 .backend = device_backend(),
+                                 .kernel = device_kernel(),
+                                 .threads = threads};
   bsd_context *context = NULL;
   bsd_error error = {0};
   expect(bsd_context_create(&options, &context, &error), &error, "bsd_context_create");

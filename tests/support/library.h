@@ -15,7 +15,7 @@ bsd_pattern *library_pattern_text(const char *text);
 
 bsd_problem library_problem(const oracle_problem *p, bsd_dtype dtype, bsd_layout_spec layout);
 
-/* A context of one rank. threads 0: the library's choice. */
+/* A context of one rank on the backend of device.h. threads 0: the library's choice. */
 bsd_context *library_context(int threads);
 
 bsd_plan_statistics library_stats(const bsd_plan *plan);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/device.h"
 #include "support/tensors.h"
 
 enum { UNTOUCHED = 0xFF }; /* a NaN in all three types */
@@ -71,8 +72,28 @@ void local_tensors_create(const oracle_problem *p, int64_t tokens, bsd_dtype dty
   }
 }
 
+void local_tensors_push(local_tensor *tensors, int count) {
+  unsigned char *pushed = NULL;
+  for (int x = 0; x < count; x++) {
+    local_tensor *t = &tensors[x];
+    if (t->owner)
+      pushed = device_push(t->memory, t->bytes);
+    t->pushed = pushed;
+    if (t->strides.data)
+      t->tensor.data = pushed + ((unsigned char *)t->strides.data - t->memory);
+  }
+}
+
+void local_tensors_pull(const local_tensor *tensors, int count) {
+  for (int x = 0; x < count; x++)
+    if (tensors[x].owner)
+      device_pull(tensors[x].memory, tensors[x].pushed, tensors[x].bytes);
+}
+
 void local_tensor_free(local_tensor *tensor) {
   free(tensor->kept);
+  if (tensor->owner && tensor->pushed)
+    device_drop(tensor->memory, tensor->pushed);
   if (tensor->owner)
     free(tensor->memory);
 }

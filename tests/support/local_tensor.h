@@ -17,8 +17,9 @@ typedef struct local_tensor {
   bsd_tensor strides; /* the same with its strides spelled out */
   unsigned char *memory;
   int64_t bytes;
-  unsigned char *kept; /* a copy of the memory that it must still equal */
-  int owner;           /* frees memory (fused tensors share it) */
+  unsigned char *pushed; /* the memory's copy on the device, if it is there */
+  unsigned char *kept;   /* a copy of the memory that it must still equal */
+  int owner;             /* frees memory (fused tensors share it) */
 } local_tensor;
 
 /* Any order but ORDER_FUSED. */
@@ -28,6 +29,11 @@ local_tensor local_tensor_create(int64_t batch, int64_t tokens, int64_t heads, i
 /* q, k, v of a problem (or their gradients), side by side if the order is ORDER_FUSED. */
 void local_tensors_create(const oracle_problem *p, int64_t tokens, bsd_dtype dtype,
                           memory_order order, local_tensor *three);
+
+/* Copies the memory of `count` tensors, which share it if fused, to the device, so that `tensor` is what a
+ * backend can read; and back. Device memory is freed with the tensors. */
+void local_tensors_push(local_tensor *tensors, int count);
+void local_tensors_pull(const local_tensor *tensors, int count);
 
 void local_tensor_free(local_tensor *tensor);
 void local_tensors_free(local_tensor *three);

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/device.h"
+
 /* ---- dice ---- */
 
 uint64_t dice_bits(dice *d) {
@@ -159,6 +161,7 @@ static void roll_shape(random_problem *problem, dice *d, random_limits limits) {
     roll_documents(problem, d);
   while (limits.work && p->dim > 8 && p->batch * p->heads * p->n * p->n * p->dim > limits.work)
     p->dim /= 2;
+  p->dim = device_head_dim(p->dim);
 }
 
 /* ---- text ---- */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "support/device.h"
 #include "support/library.h"
 
 static int ranks = 1, rank = 0;
@@ -74,7 +75,8 @@ int world_agree(int good) {
 
 bsd_context *world_context(int threads) {
   bsd_context_options options = {.struct_size = sizeof options,
-                                 .backend = BSD_BACKEND_CPU,
+                                 .backend = device_backend(),
+                                 .kernel = device_kernel(),
                                  .threads = threads,
                                  .comm = comm,
                                  .timeout_seconds = 60};
