@@ -5,6 +5,9 @@
 
 /* From the fastest on. The last one runs every shape. */
 static const bsd_cuda_family *const families[BSD_CUDA_FAMILIES] = {
+#ifdef HAVE_SM90
+    &bsd_cuda_sm90,
+#endif
 #ifdef HAVE_SM80
     &bsd_cuda_sm80,
 #endif

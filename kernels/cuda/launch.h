@@ -54,6 +54,7 @@ typedef struct bsd_cuda_family {
   void (*discard)(void *extra);
 } bsd_cuda_family;
 
+extern const bsd_cuda_family bsd_cuda_sm90;
 extern const bsd_cuda_family bsd_cuda_sm80;
 extern const bsd_cuda_family bsd_cuda_simt;
 

@@ -23,6 +23,14 @@ static int applies(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
   return 0;
 }
 
+static int applies_backward(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
+                            char *reason, size_t size) {
+  (void)device;
+  (void)shape;
+  snprintf(reason, size, "has no backward");
+  return 0;
+}
+
 static bsd_status forward(void *device, const bsd_call *call, const bsd_lists *lists, int64_t pass,
                           int stage, void *stream, bsd_error *error) {
   bsd_sm90_work *work = lists->extra[BSD_SM90_FAMILY];
@@ -52,6 +60,7 @@ static void discard(void *extra) {
 const bsd_cuda_family bsd_cuda_sm90 = {.name = "sm90",
                                        .id = BSD_KERNEL_SM90,
                                        .forward = {.applies = applies, .forward = forward},
+                                       .backward = {.applies = applies_backward},
                                        .open = open_family,
                                        .least_capability = 90,
                                        .prepare = prepare,

@@ -8,8 +8,6 @@
 extern "C" {
 #endif
 
-extern const bsd_cuda_family bsd_cuda_sm90;
-
 /* The family's place in families.c's table, which goes from the fastest on. */
 enum { BSD_SM90_FAMILY = 0 };
 
