@@ -47,6 +47,7 @@ AC_ARG_ENABLE([tsan],
 AS_IF([test "x$enable_sanitizers" = xyes && test "x$enable_tsan" = xyes],
   [AC_MSG_ERROR([--enable-sanitizers and --enable-tsan exclude each other])])
 bsd_sanitizers=none
+bsd_flags=
 AS_IF([test "x$enable_sanitizers" = xyes], [
   bsd_sanitizers="address undefined"
   bsd_flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"])
@@ -68,5 +69,5 @@ AS_IF([test "x$bsd_sanitizers" != xnone], [
     [AC_MSG_ERROR([$CC cannot link with $bsd_flags])])
   CFLAGS=$bsd_saved_cflags
   BSD_CFLAGS="$BSD_CFLAGS $bsd_flags"])
-AM_CONDITIONAL([BSD_WITH_SANITIZERS], [test "x$bsd_sanitizers" != xnone])
+AC_SUBST([BSD_SANITIZER_FLAGS], [$bsd_flags])
 ])
