@@ -92,9 +92,6 @@ static int add_case(const bench_options *options, int ranks, int64_t n, int64_t 
   *item = (bench_case){.n = n, .batch = batch};
   bsd_error failure = {0};
   bsd_status status = bsd_pattern_parse(text, &item->pattern, &failure);
-  if (status != BSD_OK && failure.column > 0)
-    return cli_fail(error, cli_exit_code(status), "pattern '%s', column %d: %s", text,
-                    failure.column, failure.message);
   if (status != BSD_OK)
     return cli_fail(error, cli_exit_code(status), "pattern '%s': %s", text, failure.message);
   int code = format_pattern(item, error);
