@@ -231,6 +231,15 @@ static bsd_status wait_stage(bsd_plan *plan, int pass, int stage, void *stream, 
   return backend->event_record(device, plan->event[BSD_EVENT_REJOINED], stream, error);
 }
 
+/* Lets a transport that only moves when it is called get on with what is under way. */
+static bsd_status progress(bsd_plan *plan, int stage, bsd_error *error) {
+  bsd_comm *comm = plan->context->comm;
+  int done;
+  if (stage + 1 >= plan->schedule.stages || comm->transport->asynchronous)
+    return BSD_OK;
+  return comm->transport->test(comm, plan->nranks, &done, error);
+}
+
 static bsd_operand operand(const bsd_plan *plan, int pass, bsd_message_part part,
                            const bsd_tensor *local) {
   bsd_operand o = {*local, plan->tables.received[pass][part]};
@@ -269,8 +278,10 @@ static bsd_status run_forward(bsd_plan *plan, const bsd_call *call, void *stream
     BSD_TRY(kernels->clear_forward(device, call, stream, error));
   for (stage = 0; stage < plan->schedule.stages; stage++) {
     BSD_TRY(wait_stage(plan, BSD_FORWARD, stage, stream, error));
-    for (pass = 0; pass < plan->lists.nrow_passes; pass++)
+    for (pass = 0; pass < plan->lists.nrow_passes; pass++) {
       BSD_TRY(kernels->forward(device, call, plan->row_lists, pass, stage, stream, error));
+      BSD_TRY(progress(plan, stage, error));
+    }
   }
   if (plan->accumulate_rows)
     BSD_TRY(kernels->combine(device, call, stream, error));
@@ -320,10 +331,14 @@ static bsd_status run_backward(bsd_plan *plan, const bsd_call *call, void *strea
     BSD_TRY(kernels->clear_backward(device, call, stream, error));
   for (stage = 0; stage < plan->schedule.stages; stage++) {
     BSD_TRY(wait_stage(plan, BSD_BACKWARD, stage, stream, error));
-    for (pass = 0; pass < plan->lists.nrow_passes; pass++)
+    for (pass = 0; pass < plan->lists.nrow_passes; pass++) {
       BSD_TRY(kernels->backward_dq(device, call, plan->row_lists, pass, stage, stream, error));
-    for (pass = 0; pass < plan->lists.ncolumn_passes; pass++)
+      BSD_TRY(progress(plan, stage, error));
+    }
+    for (pass = 0; pass < plan->lists.ncolumn_passes; pass++) {
       BSD_TRY(kernels->backward_dkv(device, call, plan->column_lists, pass, stage, stream, error));
+      BSD_TRY(progress(plan, stage, error));
+    }
   }
   if (plan->accumulate_rows || plan->accumulate_columns)
     BSD_TRY(kernels->finish_backward(device, call, stream, error));
