@@ -183,7 +183,7 @@ static void fill_call(device_run *run, int accumulate) {
   call->k = operand(run, 1, c->k, c->kv_heads);
   call->v = operand(run, 2, c->v, c->kv_heads);
   call->d_o = operand(run, 3, c->d_o, c->heads);
-  call->lse = statistic(run, 4, c->lse);
+  call->lse = statistic(run, 4, c->lse_in);
   call->delta = statistic(run, 5, c->delta);
   call->o = output(run, c->heads, 0);
   call->dq = output(run, c->heads, 1);
@@ -364,7 +364,7 @@ static void judge_statistics(const kernel_case *c, const results *r) {
       continue;
     expected[at] = c->lse[from];
     const double slack = 8 * tensor_unit(c->options.dtype) * (double)c->options.dim + 1e-5;
-    ck_assert_msg(c->lse[from] == -INFINITY || fabs(delta[at] - c->delta[from]) <= slack,
+    ck_assert_msg(c->lse_in[from] == -INFINITY || fabs(delta[at] - c->delta[from]) <= slack,
                   "%s: delta %g for %g", case_text, (double)delta[at], c->delta[from]);
   }
   const compare_report report = compare_lse(c->options.dtype, lse, expected, count);

@@ -203,6 +203,7 @@ static void spoil(float *row, int64_t dim) {
 static void compute_reference(kernel_case *c) {
   const int64_t queries = c->batch * c->total * c->heads, dim = c->options.dim;
   const int64_t keys = c->batch * c->total * c->kv_heads;
+  uint64_t muting = c->options.seed + 1;
   char *seen = room(keys, 1);
   double *weight = room(c->total, sizeof *weight);
   c->o = room(queries * dim, sizeof *c->o);
@@ -210,6 +211,7 @@ static void compute_reference(kernel_case *c) {
   c->dk = room(keys * dim, sizeof *c->dk);
   c->dv = room(keys * dim, sizeof *c->dv);
   c->lse = room(queries, sizeof *c->lse);
+  c->lse_in = room(queries, sizeof *c->lse_in);
   c->delta = room(queries, sizeof *c->delta);
   c->o_floor = room(queries, sizeof *c->o_floor);
   c->dv_floor = room(keys, sizeof *c->dv_floor);
@@ -226,8 +228,10 @@ static void compute_reference(kernel_case *c) {
       seen[key_row(c, &q, u)] |= weight[u] > 0;
     }
     reference_forward(c, &q);
-    if (c->lse[q.stat] == -INFINITY) {
+    c->lse_in[q.stat] = case_draw(&muting, 16) == 0 ? -INFINITY : c->lse[q.stat];
+    if (c->lse[q.stat] == -INFINITY)
       spoil(c->q + row * dim, dim);
+    if (c->lse_in[q.stat] == -INFINITY) {
       spoil(c->d_o + row * dim, dim);
       c->delta[q.stat] = NAN;
     } else {

@@ -48,8 +48,10 @@ typedef struct kernel_case {
 
   float *q, *k, *v, *d_o, *dlse;          /* [B][total][heads][D], dlse [B][H][total] */
   double *o, *dq, *dk, *dv, *lse, *delta; /* the reference, alike; delta holds delta - dlse */
-  double *o_floor, *dv_floor;             /* per row: what o and dv are without cancellation */
-  double *dq_floor, *dk_floor;            /* and dq and dk */
+  /* For the backward: lse, but -inf for some queries that see keys. Those count for nothing. */
+  double *lse_in;
+  double *o_floor, *dv_floor;  /* per row: what o and dv are without cancellation */
+  double *dq_floor, *dk_floor; /* and dq and dk */
 } kernel_case;
 
 /* An allocation that fails ends the program. */
