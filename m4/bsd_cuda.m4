@@ -22,13 +22,6 @@ bsd_cuda_summary="no (CPU only)"
 CUDA_CFLAGS= CUDA_LIBS=
 NVCC_GENCODE_ALL= NVCC_GENCODE_SM80= NVCC_GENCODE_SM90=
 
-dnl Until kernels/cuda holds a backend there is nothing to build with CUDA.
-AS_IF([test ! -f "$srcdir/kernels/cuda/backend.c"], [
-  AS_CASE([$with_cuda],
-    [auto|no], [bsd_cuda_summary="no (this version has no CUDA kernels; CPU only)"],
-    [AC_MSG_ERROR([--with-cuda=$with_cuda: this version has no CUDA kernels])])
-  with_cuda=no])
-
 AS_IF([test "x$with_cuda" != xno], [
   AS_CASE([$with_cuda],
     [auto|yes], [bsd_cuda_path=$PATH$PATH_SEPARATOR${CUDA_HOME:-/usr/local/cuda}/bin$PATH_SEPARATOR/usr/local/cuda/bin],
