@@ -159,6 +159,16 @@ static __device__ __forceinline__ void bsd_store_word(uint32_t to, uint32_t v) {
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(v) : "memory");
 }
 
+static __device__ __forceinline__ void bsd_store_pair(uint32_t to, float a, float b) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(a), "f"(b) : "memory");
+}
+
+static __device__ __forceinline__ float2 bsd_load_pair(uint32_t from) {
+  float2 v;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(from) : "memory");
+  return v;
+}
+
 static __device__ __forceinline__ void bsd_store_pointer(uint32_t to, const void *p) {
   asm volatile("st.shared.u64 [%0], %1;" ::"r"(to), "l"(p) : "memory");
 }

@@ -14,6 +14,8 @@ typedef struct bsd_sm90_arrays {
   int64_t nentries, entry_room;
   bsd_sm90_item *items;
   int64_t nitems, item_room;
+  int32_t *heads;
+  int64_t nheads, head_room;
   int32_t steps[BSD_SM90_STEPS];
 } bsd_sm90_arrays;
 

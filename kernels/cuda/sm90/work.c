@@ -196,24 +196,43 @@ static bsd_status add_groups(builder *b, const bsd_sm90_cut *cut, int64_t heads,
 
 /* ---- items of all heads ------------------------------------------------------------------------ */
 
-static bsd_status copy_items(builder *b, int64_t from, int64_t to, int32_t kv, const bsd_list *l,
-                             int64_t place, bsd_error *error) {
+/* Query heads [place, end) of the list, which items of dk, dv go through. */
+static bsd_status add_heads(bsd_sm90_arrays *a, const bsd_list *l, int64_t place, int64_t end,
+                            bsd_error *error) {
+  BSD_TRY(bsd_grow(&a->heads, &a->head_room, a->nheads + end - place, sizeof *a->heads, error));
+  for (int64_t h = place; h < end; h++)
+    a->heads[a->nheads++] = l->heads[h];
+  return BSD_OK;
+}
+
+/* Items [from, to), made for the query heads of some KV head, for those at [place, end) of the list. */
+static bsd_status copy_items(builder *b, int64_t from, int64_t to, int32_t kv,
+                             const bsd_sm90_cut *cut, int64_t place, int64_t end,
+                             bsd_error *error) {
   bsd_sm90_arrays *a = &b->to;
+  const bsd_list *l = cut->list;
+  const int32_t heads_at = (int32_t)a->nheads;
+  if (cut->rows_are_keys)
+    BSD_TRY(add_heads(a, l, place, end, error));
   BSD_TRY(bsd_grow(&a->items, &a->item_room, a->nitems + to - from, sizeof *a->items, error));
   for (int64_t i = from; i < to; i++) {
     bsd_sm90_item item = a->items[i];
     item.kv_head = kv;
     item.lowest = l->left < 0 ? -(INT64_C(1) << 60) : -l->left;
     item.highest = l->causal ? 0 : l->right < 0 ? INT64_C(1) << 60 : l->right;
+    item.heads_at = cut->rows_are_keys ? heads_at : 0;
+    item.nheads = cut->rows_are_keys ? (int32_t)(end - place) : 1;
     for (int m = 0; m < BSD_SM90_MEMBERS; m++)
-      item.heads[m] = item.rows[m] < 0 ? 0 : l->heads[place + item.heads[m]];
+      item.heads[m] = item.rows[m] < 0     ? 0
+                      : cut->rows_are_keys ? kv
+                                           : l->heads[place + item.heads[m]];
     a->items[a->nitems++] = item;
   }
   return BSD_OK;
 }
 
 /* Items of one list for each of its heads. The groups for so many heads a KV head are made once; they stand
- * first, unused themselves, and are removed by the caller. For dk, dv each query head is a walk of its own. */
+ * first, unused themselves, and are removed by the caller. For dk, dv members are own tiles alone. */
 static bsd_status add_list(builder *b, const bsd_sm90_cut *cut, int width, bsd_sm90_arrays *out,
                            bsd_error *error) {
   const bsd_list *l = cut->list;
@@ -223,14 +242,15 @@ static bsd_status add_list(builder *b, const bsd_sm90_cut *cut, int width, bsd_s
     const int32_t kv = (int32_t)(l->heads[h] / group);
     for (end = h + 1; end < l->nheads && l->heads[end] / group == kv; end++)
       ;
-    if (end - h != made_for) {
-      made_for = end - h;
+    const int64_t walks = cut->rows_are_keys ? 1 : end - h;
+    if (walks != made_for) {
+      made_for = walks;
       from = b->to.nitems;
       BSD_TRY(add_groups(b, cut, made_for, width, error));
       to = b->to.nitems;
     }
     const int64_t first = b->to.nitems, n = to - from;
-    BSD_TRY(copy_items(b, from, to, kv, l, h, error));
+    BSD_TRY(copy_items(b, from, to, kv, cut, h, end, error));
     BSD_TRY(bsd_grow(&out->items, &out->item_room, out->nitems + n, sizeof *out->items, error));
     if (n > 0)
       memcpy(out->items + out->nitems, b->to.items + first, (size_t)n * sizeof *out->items);
@@ -265,7 +285,8 @@ static bsd_status order_items(const builder *b, bsd_sm90_item *items, int64_t n,
   keyed_item *keyed;
   BSD_TRY(bsd_alloc(&keyed, n, sizeof *keyed, error));
   for (int64_t i = 0; i < n; i++)
-    keyed[i] = (keyed_item){items[i].kv_head / run, items[i].count, i, items[i]};
+    keyed[i] = (keyed_item){items[i].kv_head / run, (int64_t)items[i].count * items[i].nheads, i,
+                            items[i]};
   if (n > 0)
     qsort(keyed, (size_t)n, sizeof *keyed, compare_items);
   for (int64_t i = 0; i < n; i++)
@@ -300,6 +321,7 @@ static bsd_status add_stage(builder *b, bsd_sm90_cut *cuts, int stage, bsd_sm90_
     b->to.nrows = before.nrows;
     b->to.ntiles = before.ntiles;
     b->to.nslots = before.nslots;
+    b->to.nheads = before.nheads;
     out->nitems = first;
     BSD_TRY(try_width(b, cuts, stage, 1, out, error));
   }
@@ -350,16 +372,18 @@ static bsd_status put(piece *p, const void *from, int64_t count, int64_t size, i
 
 static bsd_status put_pass(piece *p, const bsd_sm90_arrays *a, const bsd_sm90_arrays *out,
                            bsd_sm90_pass *made, bsd_error *error) {
-  int64_t entries, tiles, rows, slots, items;
+  int64_t entries, tiles, rows, slots, heads, items;
   BSD_TRY(put(p, a->entries, a->nentries, sizeof *a->entries, &entries, error));
   BSD_TRY(put(p, a->tiles, a->ntiles, sizeof *a->tiles, &tiles, error));
   BSD_TRY(put(p, a->rows, a->nrows, sizeof *a->rows, &rows, error));
   BSD_TRY(put(p, a->slots, a->nslots, sizeof *a->slots, &slots, error));
+  BSD_TRY(put(p, a->heads, a->nheads, sizeof *a->heads, &heads, error));
   BSD_TRY(put(p, out->items, out->nitems, sizeof *out->items, &items, error));
   made->entries = (const void *)(uintptr_t)entries;
   made->tiles = (const void *)(uintptr_t)tiles;
   made->rows = (const void *)(uintptr_t)rows;
   made->slots = (const void *)(uintptr_t)slots;
+  made->heads = (const void *)(uintptr_t)heads;
   for (int stage = 0; stage < BSD_MAX_STAGES; stage++) {
     made->stages[stage].items = (const void *)(uintptr_t)items;
     items += made->stages[stage].nitems * (int64_t)sizeof *out->items;
@@ -373,6 +397,7 @@ static void move_pass(bsd_sm90_pass *pass, const char *base) {
   pass->tiles = (const void *)(base + (uintptr_t)pass->tiles);
   pass->rows = (const void *)(base + (uintptr_t)pass->rows);
   pass->slots = (const void *)(base + (uintptr_t)pass->slots);
+  pass->heads = (const void *)(base + (uintptr_t)pass->heads);
   for (int stage = 0; stage < BSD_MAX_STAGES; stage++)
     pass->stages[stage].items = (const void *)(base + (uintptr_t)pass->stages[stage].items);
 }
@@ -383,6 +408,7 @@ static void free_arrays(bsd_sm90_arrays *a) {
   bsd_free(a->slots);
   bsd_free(a->entries);
   bsd_free(a->items);
+  bsd_free(a->heads);
 }
 
 static bsd_status make_pass(piece *p, const bsd_kernel_shape *shape, const bsd_pass *pass, int width,

@@ -2,7 +2,7 @@
  *
  * A block of 64, 128 or 256 tokens is cut into tiles of 64 slots. A *member* is one own tile of one query
  * head (of one KV head for dk, dv); an *item* is up to `width` members that read the same KV head and walk
- * the union of their lists once, with a bit per member in each entry. A member's own list, in order, is what
+ * the union of their lists once (dk, dv: once for each query head), with a bit per member in each entry. A member's own list, in order, is what
  * its bits say, so grouping changes no result. All arrays lie in one piece of device memory. */
 #ifndef BSD_SM90_WORK_H
 #define BSD_SM90_WORK_H
@@ -41,8 +41,10 @@ typedef struct bsd_sm90_item {
   int32_t kv_head, count; /* entries */
   int64_t begin;          /* of the entries */
   int32_t rows[BSD_SM90_MEMBERS];  /* own tiles, -1: no member */
-  int32_t heads[BSD_SM90_MEMBERS]; /* query heads */
+  int32_t heads[BSD_SM90_MEMBERS]; /* query heads; dk, dv: the KV head */
   int64_t lowest, highest;         /* a pair counts iff lowest <= key - query <= highest, gathered */
+  int32_t heads_at, nheads;        /* dk, dv: the KV head's query heads, in bsd_sm90_pass.heads; else 0, 1 */
+  int32_t unused[2];
 } bsd_sm90_item;
 
 typedef struct bsd_sm90_stage {
@@ -56,6 +58,7 @@ typedef struct bsd_sm90_pass {
   const uint32_t *entries;
   const bsd_sm90_tile *tiles, *rows; /* the other side's and own ones, of all lists */
   const bsd_sm90_slot *slots;
+  const int32_t *heads;          /* query heads that items of dk, dv go through */
   int32_t steps[BSD_SM90_STEPS]; /* 0: unused */
   bsd_sm90_stage stages[BSD_MAX_STAGES];
   void *maps[2]; /* host, owned: tensor maps of the last calls (maps.h), by kernel */

@@ -1,0 +1,183 @@
+/* backward_key.cu - dk and dv on sm_90a: TMA, wgmma, groups of key tiles.
+ *
+ * Per member (64 keys of one KV head), over its query heads in order, and for each over the entries of its
+ * list in order:
+ *   S = K Q^T - lse/scale,  P = exp2(S*scale*log2(e)),  dV += P dO,
+ *   dP = V dO^T - delta,    dS = P dP,                  dK += dS Q
+ * and dk = scale dK: rows are keys, columns queries. P and dP are rounded to the type, and so is their product.
+ * lse and delta belong to columns; each comes as three bf16 whose sum the tensor cores add in one more step
+ * of the product, by an A operand of ones: no reads and no subtractions in the loop. */
+#include "backward.cuh"
+
+namespace sm90 {
+namespace {
+
+template <class Config> struct key_consumer : walker<Config> {
+  using C = Config;
+  using base = walker<C>;
+  using T = typename C::type;
+
+  float dk[C::D / 2], dv[C::D / 2];
+  uint32_t prob[4][4], ds[4][4]; /* P and dS as A operands */
+
+  __device__ __forceinline__ key_consumer(const backward_params &p, uint32_t shared, int m, int w, int l)
+      : base(p, shared, m, w, l) {}
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int i = 0; i < C::D / 2; i++)
+      dk[i] = dv[i] = 0;
+  }
+  __device__ __forceinline__ void take_own() {}
+
+  /* Descriptor of an operand without swizzle: 8 rows of 16 bytes lie together; the next 8 columns are
+   * `columns` bytes on, the next 8 rows `rows`. */
+  static __device__ __forceinline__ uint64_t plain(uint32_t address, uint32_t columns, uint32_t rows) {
+    return static_cast<uint64_t>(rows >> 4) << 32 | columns >> 4 << 16 | address >> 4;
+  }
+  /* Product `which` of the pair at `pieces`, less lse/scale (0) or delta (1). */
+  __device__ __forceinline__ void product(float (&s)[32], int which, uint32_t pieces) {
+    bsd_wgmma_fence();
+    this->multiply(s, which);
+    bsd_wgmma_ss<0>(s, plain(this->shared + SM90_SELECTORS + 256 * which, 128, 0), plain(pieces, 0, 128), 1,
+                    __nv_bfloat16());
+    bsd_wgmma_commit();
+  }
+  __device__ __forceinline__ uint32_t pieces_now() const {
+    return this->shared + C::statistics_at + this->stage_now() * C::statistics;
+  }
+
+  template <bool Masked> __device__ __forceinline__ void probabilities(float (&s)[32], int stage) {
+    const float exponent = this->p.exponent;
+#pragma unroll
+    for (int i = 0; i < 32; i++)
+      s[i] = bsd_exp2(s[i] * exponent);
+    if (Masked)
+      this->mask(s, stage);
+    pack(prob, s);
+  }
+  static __device__ __forceinline__ void pack(uint32_t (&to)[4][4], const float (&s)[32]) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      to[i / 2][i % 2 * 2] = bsd_pack2(s[4 * i], s[4 * i + 1], T());
+      to[i / 2][i % 2 * 2 + 1] = bsd_pack2(s[4 * i + 2], s[4 * i + 3], T());
+    }
+  }
+  template <bool Masked> __device__ __forceinline__ void gradients(float (&dp)[32], int stage) {
+    if (Masked)
+      this->mask(dp, stage);
+    pack(ds, dp);
+#pragma unroll
+    for (int i = 0; i < 16; i++)
+      ds[i / 4][i % 4] = bsd_multiply2(prob[i / 4][i % 4], ds[i / 4][i % 4], T());
+  }
+
+  /* An entry. Its dS Q is left for the next step or for drain; that of the entry before runs beside S, unless
+   * this is the first. dV of an entry may be in flight at the end of its step. */
+  template <bool Masked, bool First> __device__ __forceinline__ void step() {
+    float s[32];
+    this->wait_full();
+    const uint32_t now = this->tiles, pieces = pieces_now(), before = this->last_empty;
+    const int stage = Masked ? this->stage_now() : 0;
+    product(s, 0, pieces);
+    if (First) {
+      bsd_wgmma_wait<0>();
+    } else {
+      this->accumulate(dk, ds, this->last_tiles);
+      bsd_wgmma_wait<1>();
+    }
+    bsd_hold(s);
+    bsd_hold(dv);
+    probabilities<Masked>(s, stage);
+    product(s, 1, pieces);
+    this->accumulate(dv, prob, now + (C::tile >> 4));
+    this->advance();
+    bsd_wgmma_wait<1>();
+    bsd_hold(s);
+    if (!First) {
+      bsd_hold(dk);
+      this->release(before);
+    }
+    gradients<Masked>(s, stage);
+  }
+  __device__ __forceinline__ void drain() {
+    this->accumulate(dk, ds, this->last_tiles);
+    bsd_wgmma_wait<0>();
+    bsd_hold(dk);
+    bsd_hold(dv);
+    this->release(this->last_empty);
+  }
+
+  __device__ __forceinline__ bool finish(int batch, int head) {
+    const uint4 tile = bsd_load_shared(this->own_tile());
+    if (this->p.first_sum != nullptr) {
+      this->add_output(dk, this->p.scale, this->p.first_sum, tile, batch, head);
+      this->add_output(dv, 1, this->p.second_sum, tile, batch, head);
+      return false;
+    }
+    this->stage_output(dk, this->p.scale, 0);
+    this->stage_output(dv, 1, 1);
+    if (!sm90_by_map(this->p.lists, tile.y)) {
+      __syncwarp();
+      this->scatter_output(this->p.first, 0, tile, batch, head);
+      this->scatter_output(this->p.second, 1, tile, batch, head);
+      return false;
+    }
+    bsd_fence_async();
+    bsd_named_sync(8 + this->m, 128);
+    if (this->warp == 0 && this->lane == 0) {
+      this->store_output(this->p.out1, 0, tile, batch, head);
+      this->store_output(this->p.out2, 1, tile, batch, head);
+      bsd_tma_commit();
+    }
+    return true;
+  }
+};
+
+template <typename T, int D> struct consumers {
+  using grouped = key_consumer<backward_config<T, D, D == 64 ? 3 : 2, 1, true, true, 0>>;
+  using single = key_consumer<backward_config<T, D, 1, 2, true, true, 0>>;
+
+  static bsd_status open(bsd_error *error) {
+    BSD_TRY(allow<grouped>(error));
+    return allow<single>(error);
+  }
+  static bsd_status run(void *device, const bsd_call *call, bsd_sm90_pass *pass, int stage, void *stream,
+                        bsd_error *error) {
+    const bsd_sm90_stage *s = &pass->stages[stage];
+    backward_params p = {};
+    p.own_first = call->k;
+    p.own_second = call->v;
+    p.other_first = call->q;
+    p.other_second = call->d_o;
+    p.first = call->dk;
+    p.second = call->dv;
+    p.first_sum = call->acc_dk;
+    p.second_sum = call->acc_dv;
+    return s->grouped ? launch<grouped>(device, "sm90 dk, dv", call, pass, s, p, stream, error)
+                      : launch<single>(device, "sm90 dk, dv", call, pass, s, p, stream, error);
+  }
+};
+
+} // namespace
+} // namespace sm90
+
+extern "C" bsd_status bsd_sm90_backward_dkv_open(bsd_error *error) {
+  BSD_TRY((sm90::consumers<__nv_bfloat16, 64>::open(error)));
+  BSD_TRY((sm90::consumers<__nv_bfloat16, 128>::open(error)));
+  BSD_TRY((sm90::consumers<__half, 64>::open(error)));
+  return sm90::consumers<__half, 128>::open(error);
+}
+
+extern "C" bsd_status bsd_sm90_backward_dkv(void *device, const bsd_call *call, bsd_sm90_pass *pass,
+                                            int stage, void *stream, bsd_error *error) {
+  if (pass->stages[stage].nitems == 0 || call->batch == 0)
+    return BSD_OK;
+  if (call->dtype == BSD_BF16)
+    return call->head_dim == 64
+               ? sm90::consumers<__nv_bfloat16, 64>::run(device, call, pass, stage, stream, error)
+               : sm90::consumers<__nv_bfloat16, 128>::run(device, call, pass, stage, stream, error);
+  return call->head_dim == 64
+             ? sm90::consumers<__half, 64>::run(device, call, pass, stage, stream, error)
+             : sm90::consumers<__half, 128>::run(device, call, pass, stage, stream, error);
+}

@@ -1,0 +1,182 @@
+/* backward_query.cu - dq on sm_90a: TMA, wgmma, row groups.
+ *
+ * Per member (64 queries of one head), over the entries of its list in order:
+ *   S = Q K^T,  P = exp2(S*scale*log2(e) - lse*log2(e)),  dP = dO V^T,  dS = P (dP - delta),  dQ += dS K
+ * and dq = scale dQ. P stays fp32; dS is rounded to the type for its product. */
+#include "backward.cuh"
+
+namespace sm90 {
+namespace {
+
+template <class Config> struct query_consumer : walker<Config> {
+  using C = Config;
+  using base = walker<C>;
+  using T = typename C::type;
+
+  float dq[C::D / 2];
+  float n0, n1, d0, d1; /* lse*log2(e) and delta of rows lane/4 and lane/4 + 8 of the warp's 16 */
+  uint32_t ds[4][4];    /* dS as A operands */
+  uint32_t kept[C::kept > 0 ? C::kept : 1][C::D / 16][4];
+
+  __device__ __forceinline__ query_consumer(const backward_params &p, uint32_t shared, int m, int w, int l)
+      : base(p, shared, m, w, l) {}
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int i = 0; i < C::D / 2; i++)
+      dq[i] = 0;
+  }
+  __device__ __forceinline__ void take_own() {
+    const int place = (this->own - this->shared - C::header) / C::pair;
+    const uint32_t from = this->shared + C::statistics_at + place * C::own_statistics +
+                          8 * (this->warp * 16 + this->lane / 4);
+    const float2 a = bsd_load_pair(from), b = bsd_load_pair(from + 64);
+    n0 = a.x, d0 = a.y, n1 = b.x, d1 = b.y;
+#pragma unroll
+    for (int t = 0; t < C::kept; t++)
+      this->keep(kept[t], t);
+  }
+  __device__ __forceinline__ void product(float (&s)[32], int which) {
+    bsd_wgmma_fence();
+    if (which < C::kept)
+      this->multiply(s, kept[which < C::kept ? which : 0], which);
+    else
+      this->multiply(s, which);
+    bsd_wgmma_commit();
+  }
+
+  __device__ __forceinline__ void probabilities(float (&s)[32]) {
+    const float exponent = this->p.exponent;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      s[4 * i] = bsd_exp2(fmaf(s[4 * i], exponent, -n0));
+      s[4 * i + 1] = bsd_exp2(fmaf(s[4 * i + 1], exponent, -n0));
+      s[4 * i + 2] = bsd_exp2(fmaf(s[4 * i + 2], exponent, -n1));
+      s[4 * i + 3] = bsd_exp2(fmaf(s[4 * i + 3], exponent, -n1));
+    }
+  }
+  template <bool Masked>
+  __device__ __forceinline__ void gradients(float (&s)[32], const float (&dp)[32], int stage) {
+#pragma unroll
+    for (int i = 0; i < 32; i++)
+      s[i] *= dp[i] - (i & 2 ? d1 : d0);
+    if (Masked)
+      this->mask(s, stage);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      ds[i / 2][i % 2 * 2] = bsd_pack2(s[4 * i], s[4 * i + 1], T());
+      ds[i / 2][i % 2 * 2 + 1] = bsd_pack2(s[4 * i + 2], s[4 * i + 3], T());
+    }
+  }
+
+  /* An entry. Deferred: its own dS K is left for the next step or for drain, that of the entry before runs
+   * beside S, unless this is the first. */
+  template <bool Masked, bool First> __device__ __forceinline__ void step() {
+    float s[32], dp[32];
+    this->wait_full();
+    product(s, 0);
+    if (C::deferred && !First)
+      this->accumulate(dq, ds, this->last_tiles);
+    product(dp, 1);
+    const uint32_t before = this->last_empty;
+    const int stage = Masked ? this->stage_now() : 0;
+    this->advance();
+    if (C::deferred && !First)
+      bsd_wgmma_wait<2>();
+    else
+      bsd_wgmma_wait<1>();
+    bsd_hold(s);
+    probabilities(s);
+    bsd_wgmma_wait<0>();
+    bsd_hold(dp);
+    if (C::deferred && !First) {
+      bsd_hold(dq);
+      this->release(before);
+    }
+    gradients<Masked>(s, dp, stage);
+    if (!C::deferred)
+      drain();
+  }
+  __device__ __forceinline__ void drain() {
+    this->accumulate(dq, ds, this->last_tiles);
+    bsd_wgmma_wait<0>();
+    bsd_hold(dq);
+    this->release(this->last_empty);
+  }
+
+  /* Queries that see no key: whatever Q and dO hold. */
+  __device__ __forceinline__ void clear_unseeing() {
+    const bool none0 = n0 == INFINITY, none1 = n1 == INFINITY;
+#pragma unroll
+    for (int i = 0; i < C::D / 2; i++)
+      dq[i] = (i & 2 ? none1 : none0) ? 0 : dq[i];
+  }
+  __device__ __forceinline__ bool finish(int batch, int head) {
+    clear_unseeing();
+    const uint4 tile = bsd_load_shared(this->own_tile());
+    if (this->p.first_sum != nullptr) {
+      this->add_output(dq, this->p.scale, this->p.first_sum, tile, batch, head);
+      return false;
+    }
+    this->stage_output(dq, this->p.scale, 0);
+    if (!sm90_by_map(this->p.lists, tile.y)) {
+      __syncwarp();
+      this->scatter_output(this->p.first, 0, tile, batch, head);
+      return false;
+    }
+    bsd_fence_async();
+    bsd_named_sync(8 + this->m, 128);
+    if (this->warp == 0 && this->lane == 0) {
+      this->store_output(this->p.out1, 0, tile, batch, head);
+      bsd_tma_commit();
+    }
+    return true;
+  }
+};
+
+template <typename T, int D> struct consumers {
+  using grouped = query_consumer<
+      backward_config<T, D, D == 64 ? 3 : 2, 1, false, D != 64, D == 64 ? 2 : 0>>;
+  using single = query_consumer<backward_config<T, D, 1, 2, false, true, 0>>;
+
+  static bsd_status open(bsd_error *error) {
+    BSD_TRY(allow<grouped>(error));
+    return allow<single>(error);
+  }
+  static bsd_status run(void *device, const bsd_call *call, bsd_sm90_pass *pass, int stage, void *stream,
+                        bsd_error *error) {
+    const bsd_sm90_stage *s = &pass->stages[stage];
+    backward_params p = {};
+    p.own_first = call->q;
+    p.own_second = call->d_o;
+    p.other_first = call->k;
+    p.other_second = call->v;
+    p.first = call->dq;
+    p.first_sum = call->acc_dq;
+    return s->grouped ? launch<grouped>(device, "sm90 dq", call, pass, s, p, stream, error)
+                      : launch<single>(device, "sm90 dq", call, pass, s, p, stream, error);
+  }
+};
+
+} // namespace
+} // namespace sm90
+
+extern "C" bsd_status bsd_sm90_backward_dq_open(bsd_error *error) {
+  BSD_TRY((sm90::consumers<__nv_bfloat16, 64>::open(error)));
+  BSD_TRY((sm90::consumers<__nv_bfloat16, 128>::open(error)));
+  BSD_TRY((sm90::consumers<__half, 64>::open(error)));
+  return sm90::consumers<__half, 128>::open(error);
+}
+
+extern "C" bsd_status bsd_sm90_backward_dq(void *device, const bsd_call *call, bsd_sm90_pass *pass,
+                                           int stage, void *stream, bsd_error *error) {
+  if (pass->stages[stage].nitems == 0 || call->batch == 0)
+    return BSD_OK;
+  if (call->dtype == BSD_BF16)
+    return call->head_dim == 64
+               ? sm90::consumers<__nv_bfloat16, 64>::run(device, call, pass, stage, stream, error)
+               : sm90::consumers<__nv_bfloat16, 128>::run(device, call, pass, stage, stream, error);
+  return call->head_dim == 64
+             ? sm90::consumers<__half, 64>::run(device, call, pass, stage, stream, error)
+             : sm90::consumers<__half, 128>::run(device, call, pass, stage, stream, error);
+}
