@@ -20,7 +20,7 @@ AC_ARG_VAR([NVCCFLAGS], [further flags for NVCC])
 bsd_cuda=no
 bsd_cuda_summary="no (CPU only)"
 CUDA_CFLAGS= CUDA_LIBS=
-NVCC_GENCODE_ALL= NVCC_GENCODE_SM80= NVCC_GENCODE_SM90=
+NVCC_GENCODE_ALL= NVCC_GENCODE_SM80= NVCC_GENCODE_SM90= NVCC_COMPRESS=
 
 AS_IF([test "x$with_cuda" != xno], [
   AS_CASE([$with_cuda],
@@ -41,6 +41,7 @@ AS_IF([test "x$bsd_cuda" = xno && test "x$with_cuda_arch" != xauto],
   [AC_MSG_ERROR([--with-cuda-arch is given but CUDA is not built: $bsd_cuda_summary])])
 AC_SUBST([CUDA_CFLAGS])
 AC_SUBST([CUDA_LIBS])
+AC_SUBST([NVCC_COMPRESS])
 AC_SUBST([NVCC_GENCODE_ALL])
 AC_SUBST([NVCC_GENCODE_SM80])
 AC_SUBST([NVCC_GENCODE_SM90])
@@ -108,6 +109,14 @@ AS_IF([test "x$bsd_last" != x],
   [NVCC_GENCODE_ALL="$NVCC_GENCODE_ALL -gencode=arch=compute_$bsd_last,code=compute_$bsd_last"])
 AC_MSG_RESULT([$bsd_built])
 AS_IF([test "x$bsd_built" = x], [AC_MSG_ERROR([$NVCC builds for none of: $bsd_wanted])])
+dnl Machine code for many GPUs takes much room; nvcc 12.8 and later compress it well.
+AC_MSG_CHECKING([whether $NVCC compresses for size])
+AS_ECHO(["__global__ void kernel() {}"]) > conftest.cu
+AS_IF(["$NVCC" --compress-mode=size --dryrun -c conftest.cu -o conftest.o >/dev/null 2>&1],
+  [NVCC_COMPRESS=--compress-mode=size
+   AC_MSG_RESULT([yes])],
+  [AC_MSG_RESULT([no])])
+rm -f conftest.cu conftest.o
 AC_DEFINE([HAVE_CUDA], [1], [the CUDA backend is built])
 AS_IF([test "x$NVCC_GENCODE_SM80" != x], [AC_DEFINE([HAVE_SM80], [1], [kernels/cuda/sm80 is built])])
 AS_IF([test "x$NVCC_GENCODE_SM90" != x], [AC_DEFINE([HAVE_SM90], [1], [kernels/cuda/sm90 is built])])

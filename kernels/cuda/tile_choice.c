@@ -15,12 +15,19 @@ int64_t bsd_simt_shared_bytes(bsd_simt_kernel kernel, int width, int rows) {
   return (int64_t)sizeof(float) * (own_floats + chunk_floats + score_floats);
 }
 
+/* The instances' rows, by kernel and width 64, 128, 256: the tallest is what registers hold, the last fits
+ * every device and block. */
+static const int instance_rows[3][3][4] = {
+    [BSD_SIMT_FORWARD] = {{64, 32, 16}, {64, 16}, {32, 16}},
+    [BSD_SIMT_QUERY_GRADIENT] = {{64, 32, 16}, {32, 16}, {32, 8}},
+    [BSD_SIMT_KEY_GRADIENT] = {{32, 16}, {32, 16}, {16, 8}},
+};
+
 int bsd_simt_rows(const bsd_cuda_device *device, bsd_simt_kernel kernel, int width, int64_t block) {
-  const int least = bsd_simt_least_rows(kernel != BSD_SIMT_FORWARD, width);
-  int rows = bsd_simt_most_rows(kernel == BSD_SIMT_KEY_GRADIENT, width);
-  while (rows > least && (rows > block || bsd_simt_shared_bytes(kernel, width, rows) +
+  const int *rows = instance_rows[kernel][width / 128];
+  while (rows[1] > 0 && (*rows > block || bsd_simt_shared_bytes(kernel, width, *rows) +
                                                   BSD_SIMT_TABLE_BYTES >
                                               device->shared_per_block))
-    rows /= 2;
-  return rows;
+    rows++;
+  return *rows;
 }

@@ -197,7 +197,6 @@ const instance instances[] = {
     {64, 32, run<64, 32>, (const void *)forward<shape<64, 32>>},
     {64, 16, run<64, 16>, (const void *)forward<shape<64, 16>>},
     {128, 64, run<128, 64>, (const void *)forward<shape<128, 64>>},
-    {128, 32, run<128, 32>, (const void *)forward<shape<128, 32>>},
     {128, 16, run<128, 16>, (const void *)forward<shape<128, 16>>},
     {256, 32, run<256, 32>, (const void *)forward<shape<256, 32>>},
     {256, 16, run<256, 16>, (const void *)forward<shape<256, 16>>},

@@ -26,12 +26,4 @@ BSD_SIMT_CONSTANT int bsd_simt_score_pitch(int width) {
   return BSD_SIMT_STEP + bsd_simt_column_groups(width);
 }
 
-/* Own rows of the tallest instance of a kernel (what its registers hold) and of the lowest. */
-BSD_SIMT_CONSTANT int bsd_simt_most_rows(int key_gradient, int width) {
-  return (key_gradient ? 32 : 64) / (width <= 128 ? 1 : 2);
-}
-BSD_SIMT_CONSTANT int bsd_simt_least_rows(int gradient, int width) {
-  return gradient && width > 128 ? 8 : 16;
-}
-
 #endif

@@ -139,11 +139,9 @@ const instance instances[] = {
     {64, 64, run<64, 64>, (const void *)query_gradient<shape<64, 64>>},
     {64, 32, run<64, 32>, (const void *)query_gradient<shape<64, 32>>},
     {64, 16, run<64, 16>, (const void *)query_gradient<shape<64, 16>>},
-    {128, 64, run<128, 64>, (const void *)query_gradient<shape<128, 64>>},
     {128, 32, run<128, 32>, (const void *)query_gradient<shape<128, 32>>},
     {128, 16, run<128, 16>, (const void *)query_gradient<shape<128, 16>>},
     {256, 32, run<256, 32>, (const void *)query_gradient<shape<256, 32>>},
-    {256, 16, run<256, 16>, (const void *)query_gradient<shape<256, 16>>},
     {256, 8, run<256, 8>, (const void *)query_gradient<shape<256, 8>>},
 };
 
