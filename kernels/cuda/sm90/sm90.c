@@ -31,6 +31,10 @@ static int applies_backward(const bsd_cuda_device *device, const bsd_kernel_shap
   return 0;
 }
 
+int bsd_sm90_ctas(int64_t head_dim, int members) {
+  return members > 1 ? 1 : head_dim == 64 ? 3 : 2;
+}
+
 static bsd_status forward(void *device, const bsd_call *call, const bsd_lists *lists, int64_t pass,
                           int stage, void *stream, bsd_error *error) {
   bsd_sm90_work *work = lists->extra[BSD_SM90_FAMILY];
@@ -46,9 +50,8 @@ static bsd_status open_family(const bsd_cuda_device *device, bsd_error *error) {
 static bsd_status prepare(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
                           bsd_lists *lists, void **extra, bsd_error *error) {
   bsd_sm90_work *work = NULL;
-  (void)device;
-  BSD_TRY(bsd_sm90_work_create(shape, lists->passes, lists->npasses,
-                               shape->head_dim == 64 ? 4 : 3, &work, error));
+  BSD_TRY(bsd_sm90_work_create(shape, lists->passes, lists->npasses, shape->head_dim == 64 ? 4 : 3,
+                               device->multiprocessors, &work, error));
   *extra = work;
   return BSD_OK;
 }

@@ -2,8 +2,9 @@
  *
  * Members that come one after another in a list's *sequence* are tried as a group: the query heads of a KV
  * head, the tiles of a block, then the rows at the distance at which the list's rows resemble each other
- * most (the step of `strided`). A group stands if an entry of its union serves enough of its members on
- * average; else its halves are tried. */
+ * most (the step of `strided`). A stage is grouped if an entry of the unions serves enough members on average;
+ * else its items are of one member. Items are dealt to the CTAs of a launch so that all end at about the same
+ * time. */
 #include "work.h"
 
 #include <inttypes.h>
@@ -16,13 +17,13 @@
 enum {
   DISTANCES = 8, /* tried */
   SAMPLES = 32,  /* rows compared for each */
+  ITEM_COST = 3, /* what an item costs beside its entries, in entries */
   ALIGNMENT = 256
 };
 
-/* Hundredths of a member that an entry of a group's union must serve on average, by the group's size; and
- * those that a stage's items must reach together, by their width: below, items of one member are faster. */
-static const int64_t least_shared_by_group[BSD_SM90_MEMBERS + 1] = {0, 0, 150, 220, 280};
-static const int64_t least_shared_by_stage[BSD_SM90_MEMBERS + 1] = {0, 0, 150, 210, 270};
+/* Hundredths of a member that an entry of the unions must serve on average, by the width of the items; below,
+ * items of one member are faster. */
+static const int64_t least_shared[BSD_SM90_MEMBERS + 1] = {0, 0, 130, 170, 190};
 
 /* Keys and values of the KV heads of a run: what the L2 cache holds. */
 static const int64_t run_bytes = INT64_C(32) << 20;
@@ -32,6 +33,7 @@ typedef struct builder {
   const bsd_pass *pass;
   int width;
   int forced; /* groups stand whatever they share */
+  int multiprocessors;
   bsd_sm90_arrays to;
   int64_t shared, walked; /* of a stage: entries of members, entries of unions */
 } builder;
@@ -108,14 +110,14 @@ static bsd_status make_sequence(const bsd_sm90_cut *cut, int64_t heads, int widt
   BSD_TRY(bsd_alloc(&s->starts, total + 1, sizeof *s->starts, error));
   s->nmembers = s->nchunks = 0;
   for (int64_t chunk = 0; s->nmembers < total; chunk++)
-    for (int64_t class = 0; class < distance; class++) {
+    for (int64_t class = 0; class < distance; class ++) {
       const int64_t size = class_size(cut, distance, class) * heads;
       if (chunk * width >= size)
         continue;
       s->starts[s->nchunks++] = s->nmembers;
       for (int64_t m = chunk * width; m < bsd_min(size, (chunk + 1) * width); m++)
-        s->members[s->nmembers++] = (member){
-            (int32_t)class_member(cut, distance, class, m / heads), (int32_t)(m % heads)};
+        s->members[s->nmembers++] =
+            (member){(int32_t)class_member(cut, distance, class, m / heads), (int32_t)(m % heads)};
     }
   s->starts[s->nchunks] = total;
   return BSD_OK;
@@ -133,8 +135,8 @@ static bsd_status merge(builder *b, const bsd_sm90_cut *cut, const member *membe
     at[m] = cut->step_ptr[members[m].own];
     *own += length_of(cut, members[m].own);
   }
-  BSD_TRY(bsd_grow(&to->entries, &to->entry_room, to->nentries + *own + 1, sizeof *to->entries,
-                   error));
+  BSD_TRY(
+      bsd_grow(&to->entries, &to->entry_room, to->nentries + *own + 1, sizeof *to->entries, error));
   for (;;) {
     const bsd_sm90_step *least = NULL;
     for (int m = 0; m < n; m++) {
@@ -159,15 +161,12 @@ static bsd_status merge(builder *b, const bsd_sm90_cut *cut, const member *membe
   }
 }
 
-/* Adds members [0, n) as one item if they are alike enough, else as two halves. Its heads are places yet. */
+/* Adds members [0, n) as one item; its heads are places yet. Members that share little are not parted: items
+ * of fewer members would leave consumers idle. */
 static bsd_status add_group(builder *b, const bsd_sm90_cut *cut, const member *members, int n,
                             bsd_error *error) {
   int64_t length, own;
   BSD_TRY(merge(b, cut, members, n, &length, &own, error));
-  if (n > 1 && !b->forced && own * 100 < length * least_shared_by_group[n]) {
-    BSD_TRY(add_group(b, cut, members, n / 2, error));
-    return add_group(b, cut, members + n / 2, n - n / 2, error);
-  }
   bsd_sm90_arrays *to = &b->to;
   BSD_TRY(bsd_grow(&to->items, &to->item_room, to->nitems + 1, sizeof *to->items, error));
   bsd_sm90_item item = {.count = (int32_t)length, .begin = to->nentries};
@@ -188,7 +187,8 @@ static bsd_status add_groups(builder *b, const bsd_sm90_cut *cut, int64_t heads,
   sequence s = {NULL, 0, NULL, 0};
   bsd_status status = make_sequence(cut, heads, width, &s, error);
   for (int64_t c = 0; c < s.nchunks && status == BSD_OK; c++)
-    status = add_group(b, cut, s.members + s.starts[c], (int)(s.starts[c + 1] - s.starts[c]), error);
+    status =
+        add_group(b, cut, s.members + s.starts[c], (int)(s.starts[c + 1] - s.starts[c]), error);
   bsd_free(s.members);
   bsd_free(s.starts);
   return status;
@@ -260,9 +260,10 @@ static bsd_status add_list(builder *b, const bsd_sm90_cut *cut, int width, bsd_s
   return BSD_OK;
 }
 
+/* ---- order -------------------------------------------------------------------------------------- */
+
 typedef struct keyed_item {
-  int64_t run, count, place;
-  bsd_sm90_item item;
+  int64_t run, weight, place;
 } keyed_item;
 
 static int compare(int64_t a, int64_t b) {
@@ -272,27 +273,107 @@ static int compare(int64_t a, int64_t b) {
 /* By run of KV heads, longest first, else as made. */
 static int compare_items(const void *a, const void *b) {
   const keyed_item *x = a, *y = b;
-  const int by_run = compare(x->run, y->run), by_count = compare(y->count, x->count);
-  return by_run ? by_run : by_count ? by_count : compare(x->place, y->place);
+  const int by_run = compare(x->run, y->run), by_weight = compare(y->weight, x->weight);
+  return by_run ? by_run : by_weight ? by_weight : compare(x->place, y->place);
 }
 
-static bsd_status order_items(const builder *b, bsd_sm90_item *items, int64_t n, bsd_error *error) {
+static void sort_items(const builder *b, const bsd_sm90_item *items, int64_t n,
+                       keyed_item *sorted) {
   int64_t blocks = 1;
   for (int64_t i = 0; i < b->pass->nlists; i++)
     blocks = bsd_max(blocks, b->pass->lists[i].nblocks);
   const int64_t head_bytes = blocks * b->shape->block * b->shape->head_dim * 4;
   const int64_t run = bsd_max(1, run_bytes / head_bytes);
-  keyed_item *keyed;
-  BSD_TRY(bsd_alloc(&keyed, n, sizeof *keyed, error));
   for (int64_t i = 0; i < n; i++)
-    keyed[i] = (keyed_item){items[i].kv_head / run, (int64_t)items[i].count * items[i].nheads, i,
-                            items[i]};
+    sorted[i] = (keyed_item){items[i].kv_head / run,
+                             (int64_t)items[i].count * items[i].nheads + ITEM_COST, i};
   if (n > 0)
-    qsort(keyed, (size_t)n, sizeof *keyed, compare_items);
-  for (int64_t i = 0; i < n; i++)
-    items[i] = keyed[i].item;
-  bsd_free(keyed);
-  return BSD_OK;
+    qsort(sorted, (size_t)n, sizeof *sorted, compare_items);
+}
+
+typedef struct place {
+  int64_t load, cta, items;
+} place;
+
+static int is_less(const place *a, const place *b) {
+  return a->load != b->load ? a->load < b->load : a->cta < b->cta;
+}
+
+/* Restores the heap after its first element has grown. */
+static void sink(place *heap, int64_t n) {
+  for (int64_t i = 0, child; (child = 2 * i + 1) < n; i = child) {
+    if (child + 1 < n && is_less(&heap[child + 1], &heap[child]))
+      child++;
+    if (is_less(&heap[i], &heap[child]))
+      return;
+    const place p = heap[i];
+    heap[i] = heap[child];
+    heap[child] = p;
+  }
+}
+
+/* Deals the items, in order, each to the CTA that has least to do; to[i]: where item i goes. Returns the
+ * number of items with the empty ones. */
+static int64_t deal(const keyed_item *sorted, int64_t n, int64_t places, place *heap, int64_t *to) {
+  int64_t rounds = 0;
+  for (int64_t c = 0; c < places; c++)
+    heap[c] = (place){0, c, 0};
+  for (int64_t i = 0; i < n; i++) {
+    to[i] = heap->items++ * places + heap->cta;
+    rounds = bsd_max(rounds, heap->items);
+    heap->load += sorted[i].weight;
+    sink(heap, places);
+  }
+  return n <= places ? n : rounds * places;
+}
+
+/* The items from `first` on, ordered for a launch of so many CTAs. */
+static bsd_status order_items(const builder *b, int64_t first, int64_t places, bsd_sm90_arrays *out,
+                              bsd_error *error) {
+  const int64_t n = out->nitems - first;
+  keyed_item *sorted = NULL;
+  place *heap = NULL;
+  int64_t *to = NULL;
+  bsd_sm90_item *from = NULL;
+  bsd_status status = bsd_alloc(&sorted, n, sizeof *sorted, error);
+  if (status == BSD_OK)
+    status = bsd_alloc(&heap, places, sizeof *heap, error);
+  if (status == BSD_OK)
+    status = bsd_alloc(&to, n, sizeof *to, error);
+  if (status == BSD_OK)
+    status = bsd_alloc(&from, n, sizeof *from, error);
+  if (status == BSD_OK && n > 0) {
+    memcpy(from, out->items + first, (size_t)n * sizeof *from);
+    sort_items(b, from, n, sorted);
+    const int64_t dealt = deal(sorted, n, places, heap, to);
+    status = bsd_grow(&out->items, &out->item_room, first + dealt, sizeof *out->items, error);
+    for (int64_t i = 0; i < dealt && status == BSD_OK; i++)
+      out->items[first + i] = (bsd_sm90_item){.rows = {-1, -1, -1, -1}, .nheads = 1};
+    for (int64_t i = 0; i < n && status == BSD_OK; i++)
+      out->items[first + to[i]] = from[sorted[i].place];
+    out->nitems = first + dealt;
+  }
+  bsd_free(sorted);
+  bsd_free(heap);
+  bsd_free(to);
+  bsd_free(from);
+  return status;
+}
+
+/* What an item holds a copy of. */
+static void fill_items(const bsd_sm90_arrays *a, bsd_sm90_arrays *out) {
+  for (int64_t i = 0; i < out->nitems; i++) {
+    bsd_sm90_item *item = &out->items[i];
+    const int64_t count = bsd_min(item->count, BSD_SM90_FIRST);
+    if (count > 0)
+      memcpy(item->first, a->entries + item->begin, (size_t)count * sizeof *item->first);
+    for (int m = 0; m < BSD_SM90_MEMBERS; m++)
+      if (item->rows[m] >= 0) {
+        item->own_at[m] = a->rows[item->rows[m]].at;
+        item->own_how[m] = a->rows[item->rows[m]].how;
+        item->own_t64[m] = a->rows[item->rows[m]].t64;
+      }
+  }
 }
 
 /* ---- one stage, one pass ------------------------------------------------------------------------ */
@@ -314,8 +395,8 @@ static bsd_status add_stage(builder *b, bsd_sm90_cut *cuts, int stage, bsd_sm90_
   const bsd_sm90_arrays before = b->to;
   const int64_t first = out->nitems;
   BSD_TRY(try_width(b, cuts, stage, b->width, out, error));
-  made->grouped = b->width > 1 && (b->forced || b->shared * 100 >=
-                                                    b->walked * least_shared_by_stage[b->width]);
+  made->grouped =
+      b->width > 1 && (b->forced || b->shared * 100 >= b->walked * least_shared[b->width]);
   if (b->width > 1 && !made->grouped) {
     b->to.nentries = before.nentries;
     b->to.nrows = before.nrows;
@@ -325,9 +406,11 @@ static bsd_status add_stage(builder *b, bsd_sm90_cut *cuts, int stage, bsd_sm90_
     out->nitems = first;
     BSD_TRY(try_width(b, cuts, stage, 1, out, error));
   }
-  made->nitems = out->nitems - first;
   made->items = NULL;
-  return order_items(b, out->items + first, made->nitems, error);
+  const int ctas = bsd_sm90_ctas(b->shape->head_dim, made->grouped ? b->width : 1);
+  BSD_TRY(order_items(b, first, (int64_t)b->multiprocessors * ctas, out, error));
+  made->nitems = out->nitems - first;
+  return BSD_OK;
 }
 
 /* A pass on the host: arrays, items of all stages one after another. */
@@ -411,11 +494,17 @@ static void free_arrays(bsd_sm90_arrays *a) {
   bsd_free(a->heads);
 }
 
-static bsd_status make_pass(piece *p, const bsd_kernel_shape *shape, const bsd_pass *pass, int width,
-                            bsd_sm90_pass *made, bsd_error *error) {
-  builder b = {.shape = shape, .pass = pass, .width = abs(width), .forced = width < 0};
+static bsd_status make_pass(piece *p, const bsd_kernel_shape *shape, const bsd_pass *pass,
+                            int width, int multiprocessors, bsd_sm90_pass *made, bsd_error *error) {
+  builder b = {.shape = shape,
+               .pass = pass,
+               .width = abs(width),
+               .forced = width < 0,
+               .multiprocessors = multiprocessors};
   bsd_sm90_arrays out = {0};
   bsd_status status = build_pass(&b, &out, made, error);
+  if (status == BSD_OK)
+    fill_items(&b.to, &out);
   if (status == BSD_OK)
     status = put_pass(p, &b.to, &out, made, error);
   free_arrays(&b.to);
@@ -430,21 +519,20 @@ static bsd_status upload(const piece *p, bsd_sm90_work *work, bsd_error *error) 
   BSD_TRY(bsd_cuda_check_memory(cudaMalloc(&work->memory, (size_t)p->size), p->size, error));
   for (int64_t i = 0; i < work->npasses; i++)
     move_pass(&work->passes[i], work->memory);
-  return bsd_cuda_check(
-      cudaMemcpy(work->memory, p->host, (size_t)p->size, cudaMemcpyHostToDevice),
-      "copying row groups to the device", error);
+  return bsd_cuda_check(cudaMemcpy(work->memory, p->host, (size_t)p->size, cudaMemcpyHostToDevice),
+                        "copying row groups to the device", error);
 }
 
 bsd_status bsd_sm90_work_create(const bsd_kernel_shape *shape, const bsd_pass *passes,
-                                int64_t npasses, int width, bsd_sm90_work **work,
-                                bsd_error *error) {
+                                int64_t npasses, int width, int multiprocessors,
+                                bsd_sm90_work **work, bsd_error *error) {
   piece p = {NULL, 0, 0};
   bsd_sm90_work *made;
   BSD_TRY(bsd_alloc(&made, 1, sizeof *made, error));
   made->npasses = npasses;
   bsd_status status = bsd_alloc(&made->passes, npasses, sizeof *made->passes, error);
   for (int64_t i = 0; i < npasses && status == BSD_OK; i++)
-    status = make_pass(&p, shape, &passes[i], width, &made->passes[i], error);
+    status = make_pass(&p, shape, &passes[i], width, multiprocessors, &made->passes[i], error);
   if (status == BSD_OK)
     status = upload(&p, made, error);
   bsd_free(p.host);

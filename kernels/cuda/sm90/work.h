@@ -14,13 +14,14 @@ extern "C" {
 #endif
 
 enum {
-  BSD_SM90_MEMBERS = 4,      /* at most, of an item */
-  BSD_SM90_STEPS = 4,        /* tensor maps of a launch: distinct distances between a tile's tokens */
-  BSD_SM90_GATHER = 255,     /* in place of a map: the tile's tokens are looked up one by one */
-  BSD_SM90_TILE_BITS = 24,   /* of an entry: the tile's number; then active bits, then mask bits */
+  BSD_SM90_MEMBERS = 4,    /* at most, of an item */
+  BSD_SM90_FIRST = 32,     /* entries that stand in the item itself too */
+  BSD_SM90_STEPS = 4,      /* tensor maps of a launch: distinct distances between a tile's tokens */
+  BSD_SM90_GATHER = 255,   /* in place of a map: the tile's tokens are looked up one by one */
+  BSD_SM90_TILE_BITS = 24, /* of an entry: the tile's number; then active bits, then mask bits */
   BSD_SM90_MASK_SHIFT = 28,
-  BSD_SM90_MAP_SHIFT = 24,   /* of bsd_sm90_tile.how */
-  BSD_SM90_FORWARD = 0,      /* places in bsd_sm90_pass.maps */
+  BSD_SM90_MAP_SHIFT = 24, /* of bsd_sm90_tile.how */
+  BSD_SM90_FORWARD = 0,    /* places in bsd_sm90_pass.maps */
   BSD_SM90_BACKWARD = 1
 };
 
@@ -38,15 +39,23 @@ typedef struct bsd_sm90_slot { /* index -1: no token */
 } bsd_sm90_slot;
 
 typedef struct bsd_sm90_item {
-  int32_t kv_head, count; /* entries */
-  int64_t begin;          /* of the entries */
+  int32_t kv_head, count;          /* entries */
+  int64_t begin;                   /* of the entries */
   int32_t rows[BSD_SM90_MEMBERS];  /* own tiles, -1: no member */
   int32_t heads[BSD_SM90_MEMBERS]; /* query heads; dk, dv: the KV head */
-  int64_t lowest, highest;         /* a pair counts iff lowest <= key - query <= highest, gathered */
-  int32_t heads_at, nheads;        /* dk, dv: the KV head's query heads, in bsd_sm90_pass.heads; else 0, 1 */
+  int64_t lowest, highest; /* a pair counts iff lowest <= key - query <= highest, gathered */
+  int32_t heads_at,
+      nheads; /* dk, dv: the KV head's query heads, in bsd_sm90_pass.heads; else 0, 1 */
+  /* copies, so that one load of a warp brings all that an item begins with: */
+  int32_t own_at[BSD_SM90_MEMBERS]; /* of the own tiles */
+  uint32_t own_how[BSD_SM90_MEMBERS];
+  int32_t own_t64[BSD_SM90_MEMBERS];
   int32_t unused[2];
-} bsd_sm90_item;
+  uint32_t first[BSD_SM90_FIRST]; /* entries; 0 from count on */
+} bsd_sm90_item;                  /* 256 bytes */
 
+/* Items in the order of a launch of `places` CTAs, of which each takes every places-th item: so chosen that
+ * all have about the same work. An item may be empty (no entries, no members) to keep that step. */
 typedef struct bsd_sm90_stage {
   const bsd_sm90_item *items; /* device */
   int64_t nitems;
@@ -71,10 +80,15 @@ typedef struct bsd_sm90_work {
   int64_t bytes;
 } bsd_sm90_work;
 
-/* width: members of an item where grouping pays; 1: never group; negative: always (for tests). Uploads; UNSUPPORTED beyond 2^24 tiles in a
- * pass or 2^31 slots. */
+/* How many CTAs of so many members of the forward kernel a multiprocessor holds. */
+int bsd_sm90_ctas(int64_t head_dim, int members);
+
+/* width: members of an item where grouping pays; 1: never group; negative: always (for tests).
+ * multiprocessors: of the device. Uploads. Errors: MEMORY, UNSUPPORTED (2^24 tiles in a pass, 2^31 slots),
+ * BACKEND. */
 bsd_status bsd_sm90_work_create(const bsd_kernel_shape *shape, const bsd_pass *passes,
-                                int64_t npasses, int width, bsd_sm90_work **work, bsd_error *error);
+                                int64_t npasses, int width, int multiprocessors,
+                                bsd_sm90_work **work, bsd_error *error);
 void bsd_sm90_work_destroy(bsd_sm90_work *work);
 
 #ifdef __cplusplus
