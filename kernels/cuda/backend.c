@@ -91,8 +91,8 @@ static bsd_status cuda_alloc(void *device, int64_t bytes, void **pointer, bsd_er
   int previous;
   BSD_TRY(check_size(bytes, error));
   BSD_TRY(bsd_cuda_enter(device, &previous, error));
-  const bsd_status status = bsd_cuda_check_memory(
-      cudaMalloc(&made, (size_t)bsd_max(bytes, ALIGNMENT)), bytes, error);
+  const bsd_status status =
+      bsd_cuda_check_memory(cudaMalloc(&made, (size_t)bsd_max(bytes, ALIGNMENT)), bytes, error);
   bsd_cuda_leave(device, previous);
   if (status == BSD_OK)
     *pointer = made;
@@ -182,9 +182,8 @@ static bsd_status cuda_stream_create(void *device, void **stream, bsd_error *err
   bsd_status status = bsd_cuda_check(cudaDeviceGetStreamPriorityRange(&least, &greatest),
                                      "asking for stream priorities", error);
   if (status == BSD_OK)
-    status =
-        bsd_cuda_check(cudaStreamCreateWithPriority(&made, cudaStreamNonBlocking, greatest),
-                       "making a stream", error);
+    status = bsd_cuda_check(cudaStreamCreateWithPriority(&made, cudaStreamNonBlocking, greatest),
+                            "making a stream", error);
   bsd_cuda_leave(device, previous);
   if (status == BSD_OK)
     *stream = made;

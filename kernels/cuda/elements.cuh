@@ -79,9 +79,10 @@ static __device__ __forceinline__ void bsd_store_four(char *row, int i, bsd_dtyp
   if (dtype == BSD_F32) {
     reinterpret_cast<float4 *>(row)[i] = make_float4(from[0], from[1], from[2], from[3]);
   } else {
-    const unsigned low = bsd_round_element(from[0], dtype) | bsd_round_element(from[1], dtype) << 16;
-    const unsigned high =
-        bsd_round_element(from[2], dtype) | bsd_round_element(from[3], dtype) << 16;
+    const unsigned low = bsd_round_element(from[0], dtype) | bsd_round_element(from[1], dtype)
+                                                                 << 16;
+    const unsigned high = bsd_round_element(from[2], dtype) | bsd_round_element(from[3], dtype)
+                                                                  << 16;
     reinterpret_cast<uint2 *>(row)[i] = make_uint2(low, high);
   }
 }

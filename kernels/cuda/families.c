@@ -70,8 +70,7 @@ static int choose(const bsd_cuda_device *device, const bsd_kernel_shape *shape, 
                   int backward, char *reason) {
   snprintf(reason, REASON, "is not in this build");
   for (int f = 0; f < BSD_CUDA_FAMILIES && families[f]; f++) {
-    const bsd_cuda_direction *direction =
-        backward ? &families[f]->backward : &families[f]->forward;
+    const bsd_cuda_direction *direction = backward ? &families[f]->backward : &families[f]->forward;
     if (wanted != BSD_KERNEL_AUTO && wanted != families[f]->id)
       continue;
     if (applies(families[f], direction, device, shape, reason))

@@ -38,8 +38,8 @@ static bsd_status check_int32(int64_t value, const char *what, bsd_error *error)
   if (value >= 0 && value <= INT32_MAX)
     return BSD_OK;
   return bsd_fail(error, BSD_ERR_UNSUPPORTED,
-                  "%s is %" PRId64 ", but the cuda backend numbers up to 2^31 - 1 on one rank", what,
-                  value);
+                  "%s is %" PRId64 ", but the cuda backend numbers up to 2^31 - 1 on one rank",
+                  what, value);
 }
 
 static bsd_status put_fragments(piece *p, const bsd_fragment *from, int64_t count, int64_t *offset,
@@ -147,8 +147,8 @@ static bsd_status put_list(piece *p, const bsd_list *list, bsd_cuda_list *to, bs
 /* ---- all lists of all passes ------------------------------------------------------------------ */
 
 /* An earlier list with the same arrays, whose copies serve this one as well; NULL: none. */
-static const bsd_cuda_list *find_same(const bsd_pass *passes, const bsd_cuda_list *made, int64_t pass,
-                                      int64_t index) {
+static const bsd_cuda_list *find_same(const bsd_pass *passes, const bsd_cuda_list *made,
+                                      int64_t pass, int64_t index) {
   const bsd_list *wanted = &passes[pass].lists[index];
   for (int64_t p = 0; p <= pass; p++) {
     const int64_t n = p < pass ? passes[p].nlists : index;
@@ -386,8 +386,8 @@ static bsd_status upload(list_build *b, bsd_lists *lists, bsd_error *error) {
   lists->bytes = b->p.size;
   if (lists->bytes == 0)
     return BSD_OK;
-  BSD_TRY(bsd_cuda_check_memory(cudaMalloc(&lists->memory, (size_t)lists->bytes), lists->bytes,
-                                error));
+  BSD_TRY(
+      bsd_cuda_check_memory(cudaMalloc(&lists->memory, (size_t)lists->bytes), lists->bytes, error));
   const char *base = lists->memory;
   for (int64_t i = 0; i < b->nmade; i++)
     move_list(&b->made[i], base);

@@ -41,9 +41,9 @@ __global__ void __launch_bounds__(THREADS)
   for (int64_t row = blockIdx.y; row < shape.batch * shape.heads; row += gridDim.y) {
     float values[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     if (accumulator)
-      bsd_load_eight(
-          reinterpret_cast<const char *>(accumulator + (row * shape.tokens + token) * shape.head_dim),
-          vector, BSD_F32, values);
+      bsd_load_eight(reinterpret_cast<const char *>(accumulator +
+                                                    (row * shape.tokens + token) * shape.head_dim),
+                     vector, BSD_F32, values);
     char *line = bsd_tensor_row(to, token, row / shape.heads, row % shape.heads,
                                 bsd_element_bytes(shape.dtype));
     bsd_store_four(line, 2 * vector, shape.dtype, values);

@@ -50,6 +50,8 @@ __global__ void __launch_bounds__(THREADS)
   }
 }
 
+/* ---- launches --------------------------------------------------------------------------------- */
+
 template <typename Vector>
 bsd_status run(void *device, const bsd_pack *pack, int64_t batch, const source &from,
                int64_t row_bytes, void *to, void *stream, bsd_error *error) {

@@ -25,9 +25,9 @@ static const int instance_rows[3][3][4] = {
 
 int bsd_simt_rows(const bsd_cuda_device *device, bsd_simt_kernel kernel, int width, int64_t block) {
   const int *rows = instance_rows[kernel][width / 128];
-  while (rows[1] > 0 && (*rows > block || bsd_simt_shared_bytes(kernel, width, *rows) +
-                                                  BSD_SIMT_TABLE_BYTES >
-                                              device->shared_per_block))
+  while (rows[1] > 0 &&
+         (*rows > block || bsd_simt_shared_bytes(kernel, width, *rows) + BSD_SIMT_TABLE_BYTES >
+                               device->shared_per_block))
     rows++;
   return *rows;
 }

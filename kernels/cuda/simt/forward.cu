@@ -9,9 +9,7 @@ namespace bsd_simt {
 namespace {
 
 /* Running softmax of a thread's own rows; the threads of a row group hold equal values. */
-template <typename S> struct softmax {
-  float maximum[S::mine], sum[S::mine];
-};
+template <typename S> struct softmax { float maximum[S::mine], sum[S::mine]; };
 
 /* Scores become probabilities, written to `scores` for the product with V; factor rescales what is summed
  * so far. A row of which no slot counts keeps its maximum and sum. */
@@ -184,6 +182,8 @@ __global__ void __launch_bounds__(S::threads, 256 / S::threads)
   finish<S>(slots, t, call, state, total);
 }
 
+/* ---- launches --------------------------------------------------------------------------------- */
+
 template <int Width, int Rows>
 bsd_status run(void *device, const bsd_call *call, const bsd_cuda_pass &pass, int stage,
                void *stream, bsd_error *error) {
@@ -205,8 +205,8 @@ const instance instances[] = {
 } // namespace
 } // namespace bsd_simt
 
-bsd_status bsd_simt_forward(void *device, const bsd_call *call, const bsd_lists *lists, int64_t pass,
-                            int stage, void *stream, bsd_error *error) {
+bsd_status bsd_simt_forward(void *device, const bsd_call *call, const bsd_lists *lists,
+                            int64_t pass, int stage, void *stream, bsd_error *error) {
   return bsd_simt::run_one(bsd_simt::instances, BSD_SIMT_FORWARD, device, call, lists->work[pass],
                            stage, stream, error);
 }

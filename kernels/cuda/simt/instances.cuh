@@ -32,13 +32,13 @@ bsd_status run_one(const instance (&instances)[N], bsd_simt_kernel kernel, void 
                    const bsd_call *call, const bsd_cuda_pass &pass, int stage, void *stream,
                    bsd_error *error) {
   const int width = bsd_simt_width(call->head_dim);
-  const int rows = bsd_simt_rows(static_cast<const bsd_cuda_device *>(device), kernel, width,
-                                 call->block);
+  const int rows =
+      bsd_simt_rows(static_cast<const bsd_cuda_device *>(device), kernel, width, call->block);
   for (const instance &i : instances)
     if (i.width == width && i.rows == rows)
       return i.run(device, call, pass, stage, stream, error);
-  return bsd_fail(error, BSD_ERR_UNSUPPORTED, "simt has no instance of %d rows of %d elements", rows,
-                  width);
+  return bsd_fail(error, BSD_ERR_UNSUPPORTED, "simt has no instance of %d rows of %d elements",
+                  rows, width);
 }
 
 /* Lets every instance that fits the device take its shared memory. */

@@ -38,8 +38,8 @@ __device__ __forceinline__ void put_queries(table &to, const task &t, const bsd_
 
 /* x holds K Q^T and becomes P^T, also in `scores`. */
 template <typename S>
-__device__ __forceinline__ void probabilities(block<S> &x, const table &t, bool partial, float scale,
-                                              float *scores) {
+__device__ __forceinline__ void probabilities(block<S> &x, const table &t, bool partial,
+                                              float scale, float *scores) {
   const place<S> me = my_place<S>();
 #pragma unroll
   for (int i = 0; i < S::mine; i++) {
@@ -164,9 +164,12 @@ __global__ void __launch_bounds__(S::threads, 256 / S::threads)
     }
   }
   const int kv_head = t.item.head / group;
-  put_gradient<S>(slots, t, call, total_k, call.scale, call.acc_dk, call.dk, call.kv_heads, kv_head);
+  put_gradient<S>(slots, t, call, total_k, call.scale, call.acc_dk, call.dk, call.kv_heads,
+                  kv_head);
   put_gradient<S>(slots, t, call, total_v, 1, call.acc_dv, call.dv, call.kv_heads, kv_head);
 }
+
+/* ---- launches --------------------------------------------------------------------------------- */
 
 template <int Width, int Rows>
 bsd_status run(void *device, const bsd_call *call, const bsd_cuda_pass &pass, int stage,

@@ -9,10 +9,10 @@
 #endif
 
 enum {
-  BSD_SIMT_STEP = 64,      /* slots of the other side that are multiplied at once */
-  BSD_SIMT_CHUNK = 64,     /* elements of their rows that are in shared memory at once */
-  BSD_SIMT_PADDING = 4,    /* floats after each row: vectors of neighbouring rows, different banks */
-  BSD_SIMT_ROW_GROUPS = 8, /* threads across a tile's own rows; each has rows/8 of them */
+  BSD_SIMT_STEP = 64,   /* slots of the other side that are multiplied at once */
+  BSD_SIMT_CHUNK = 64,  /* elements of their rows that are in shared memory at once */
+  BSD_SIMT_PADDING = 4, /* floats after each row: vectors of neighbouring rows, different banks */
+  BSD_SIMT_ROW_GROUPS = 8,    /* threads across a tile's own rows; each has rows/8 of them */
   BSD_SIMT_TABLE_BYTES = 2560 /* shared memory beside the tiles, at most */
 };
 

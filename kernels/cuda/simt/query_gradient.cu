@@ -46,8 +46,8 @@ __device__ __forceinline__ void score_gradient(const block<S> &x, const statisti
       counts = 0;
 #pragma unroll
     for (int j = 0; j < S::across; j++) {
-      float *at = scores + (me.row + i * BSD_SIMT_ROW_GROUPS) * S::score_pitch + me.column +
-                  j * S::columns;
+      float *at =
+          scores + (me.row + i * BSD_SIMT_ROW_GROUPS) * S::score_pitch + me.column + j * S::columns;
       const float p = __expf(fmaf(x[i][j], scale, -s.lse[i]));
       *at = counts >> j & 1 ? p * (*at - s.delta[i]) : 0;
     }
@@ -126,6 +126,8 @@ __global__ void __launch_bounds__(S::threads, 256 / S::threads)
   }
   put_gradient<S>(slots, t, call, total, call.scale, call.acc_dq, call.dq, call.heads, t.item.head);
 }
+
+/* ---- launches --------------------------------------------------------------------------------- */
 
 template <int Width, int Rows>
 bsd_status run(void *device, const bsd_call *call, const bsd_cuda_pass &pass, int stage,

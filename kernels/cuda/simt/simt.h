@@ -10,8 +10,8 @@ extern "C" {
 #endif
 
 /* The slots of bsd_kernels; lists must have been prepared. */
-bsd_status bsd_simt_forward(void *device, const bsd_call *call, const bsd_lists *lists, int64_t pass,
-                            int stage, void *stream, bsd_error *error);
+bsd_status bsd_simt_forward(void *device, const bsd_call *call, const bsd_lists *lists,
+                            int64_t pass, int stage, void *stream, bsd_error *error);
 bsd_status bsd_simt_backward_dq(void *device, const bsd_call *call, const bsd_lists *lists,
                                 int64_t pass, int stage, void *stream, bsd_error *error);
 bsd_status bsd_simt_backward_dkv(void *device, const bsd_call *call, const bsd_lists *lists,

@@ -17,12 +17,12 @@
 namespace bsd_simt {
 
 template <int WidthOf, int RowsOf> struct shape {
-  static constexpr int width = WidthOf;                          /* head dimension, padded */
-  static constexpr int rows = RowsOf;                            /* own slots */
+  static constexpr int width = WidthOf;                           /* head dimension, padded */
+  static constexpr int rows = RowsOf;                             /* own slots */
   static constexpr int columns = bsd_simt_column_groups(WidthOf); /* C */
   static constexpr int threads = BSD_SIMT_ROW_GROUPS * columns;
   static constexpr int mine = RowsOf / BSD_SIMT_ROW_GROUPS; /* own rows of a thread */
-  static constexpr int across = BSD_SIMT_STEP / columns;    /* slots, and elements of a chunk, of it */
+  static constexpr int across = BSD_SIMT_STEP / columns; /* slots, and elements of a chunk, of it */
   static constexpr int chunks = WidthOf / BSD_SIMT_CHUNK;
   static constexpr int own_pitch = WidthOf + BSD_SIMT_PADDING;
   static constexpr int chunk_pitch = BSD_SIMT_CHUNK + BSD_SIMT_PADDING;
@@ -32,9 +32,7 @@ template <int WidthOf, int RowsOf> struct shape {
 /* A thread's part of an own rows x 64 product. */
 template <typename S> using block = float[S::mine][S::across];
 
-template <typename S> struct place {
-  int row, column; /* row group and column group */
-};
+template <typename S> struct place { int row, column; /* row group and column group */ };
 
 template <typename S> __device__ __forceinline__ place<S> my_place() {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -371,18 +369,20 @@ __device__ __forceinline__ unsigned counting_slots(const table &t, int own_slot,
 
 /* Own slot threadIdx.x (< rows): its token, and its rows of one or two local tensors into the table. */
 template <typename S>
-__device__ __forceinline__ void put_own(table &to, const task &t, const bsd_call &call, int64_t head,
-                                        const bsd_tensor &first, const bsd_tensor *second,
-                                        const float *lse) {
+__device__ __forceinline__ void put_own(table &to, const task &t, const bsd_call &call,
+                                        int64_t head, const bsd_tensor &first,
+                                        const bsd_tensor *second, const float *lse) {
   const int j = threadIdx.x, element = bsd_element_bytes(call.dtype);
   int token = -1;
   if (j < t.own_tokens)
     token = bsd_token_of_slot(t.own, t.list->row_fragments, t.own_first + j).index;
-  const bool sees = token >= 0 && (!lse || lse[(t.batch * call.heads + t.item.head) * call.tokens +
-                                               token] != bsd_minus_infinity());
+  const bool sees =
+      token >= 0 && (!lse || lse[(t.batch * call.heads + t.item.head) * call.tokens + token] !=
+                                 bsd_minus_infinity());
   to.own_token[j] = token;
   to.first_row[j] = sees ? bsd_tensor_row(first, token, t.batch, head, element) : nullptr;
-  to.second_row[j] = sees && second ? bsd_tensor_row(*second, token, t.batch, head, element) : nullptr;
+  to.second_row[j] =
+      sees && second ? bsd_tensor_row(*second, token, t.batch, head, element) : nullptr;
 }
 
 /* ---- results ---------------------------------------------------------------------------------- */
