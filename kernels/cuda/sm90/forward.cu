@@ -13,8 +13,8 @@
 
 namespace {
 
-constexpr float LIMIT = 32768.f;     /* a partial sum; also what f16 probabilities can hold */
-constexpr float UNSET = -1e30f;      /* no maximum yet */
+constexpr float LIMIT = 32768.f; /* a partial sum; also what f16 probabilities can hold */
+constexpr float UNSET = -1e30f;  /* no maximum yet */
 constexpr float LN2 = 0.69314718056f;
 constexpr float LOG2E = 1.44269504089f;
 
@@ -32,94 +32,144 @@ template <typename Type, int HeadDim, int Count> struct config {
   using type = Type;
   static constexpr int D = HeadDim, members = Count;
   static constexpr int threads = (members + 1) * 128;
-  static constexpr int ctas = members > 1 ? 1 : D == 64 ? 3 : 2;
+  static constexpr int ctas = members > 2 ? 1 : members == 2 || D == 128 ? 2 : 3;
   static constexpr int tile = 64 * D * 2;
-  static constexpr int residents = members > 1 ? 2 : 1; /* tiles a member has in shared memory */
-  static constexpr int room = 232448 / ctas / 1024 * 1024 - (ctas > 1 ? 1024 : 0);
+  static constexpr int residents =
+      2; /* own tiles of a member: one in use, one to come or being stored */
+  static constexpr int room = 233472 / ctas / 1024 * 1024 - 1024;
   static constexpr int fit = (room - SM90_HEADER - residents * members * tile) / (2 * tile);
   static constexpr int stages = fit > SM90_MOST_STAGES ? SM90_MOST_STAGES : fit;
   static constexpr int shared = SM90_HEADER + residents * members * tile + stages * 2 * tile;
   static constexpr int pool = 65536 / ctas / threads / 8 * 8 * (members + 1);
-  static constexpr int producer = members > 1 ? 32 : D == 64 ? 24 : 40;
+  static constexpr int producer = members == 1 ? 40 : 32;
   static constexpr int consumer = (pool - producer) / members / 8 * 8;
   static_assert(stages >= 2, "a ring needs two stages");
 };
 
 /* ---- producer ----------------------------------------------------------------------------------- */
 
+/* The members' own tiles of an item. */
 template <class C>
 __device__ __forceinline__ void load_own(const forward_params &p, uint32_t shared, uint32_t &uses,
-                                         const bsd_sm90_item *item, int batch, int lane) {
+                                         uint32_t item, int batch, int lane) {
 #pragma unroll 1
   for (int m = 0; m < C::members; m++) {
-    const int row = __ldg(&item->rows[m]);
-    if (row < 0)
+    if (static_cast<int>(__shfl_sync(~0u, item, SM90_WORD_ROWS + m)) < 0)
       continue;
     const uint32_t use = uses >> (8 * m) & 255; /* modulo 256 */
     const int place = m * C::residents + use % C::residents;
     uses = (uses & ~(255u << (8 * m))) | ((use + 1) & 255) << (8 * m);
     const uint32_t barrier = sm90_barrier(shared, SM90_OWN_FULL, place);
     const uint32_t to = shared + SM90_HEADER + place * C::tile;
+    const int at = __shfl_sync(~0u, item, SM90_WORD_AT + m);
+    const uint32_t how = __shfl_sync(~0u, item, SM90_WORD_HOW + m);
+    const int t64 = __shfl_sync(~0u, item, SM90_WORD_T64 + m);
+    const int head = __shfl_sync(~0u, item, SM90_WORD_HEADS + m);
     bsd_barrier_wait(sm90_barrier(shared, SM90_OWN_EMPTY, place), (use / C::residents & 1) ^ 1);
-    const int4 tile = __ldg(reinterpret_cast<const int4 *>(p.lists.rows + row));
     if (lane == 0)
-      bsd_store_shared(shared + SM90_OWN_TILES + 16 * place, tile.x, tile.y, tile.z, tile.w);
-    const int head = __ldg(&item->heads[m]);
-    if (sm90_by_map(p.lists, tile.y)) {
+      bsd_store_shared(shared + SM90_OWN_TILES + 16 * place, at, how, t64, 0);
+    if (sm90_by_map(p.lists, how)) {
       if (lane == 0) {
         bsd_barrier_expect(barrier, C::tile);
-        sm90_load<C::D>(to, p.q, tile.x, tile.y, barrier, batch, head);
+        sm90_load<C::D>(to, p.q, at, how, barrier, batch, head);
       }
       continue;
     }
-    sm90_gather<C::D>(p.lists, p.query, shared, to, tile.x, tile.y, batch, head, lane);
+    sm90_gather<C::D>(p.lists, p.query, shared, to, at, how, batch, head, lane);
     sm90_gathered(barrier, lane);
   }
 }
 
+/* What the producer holds of up to 32 entries: of each, a lane holds the entry and its tile. */
+struct producer_chunk {
+  uint32_t entry;
+  int2 tile; /* at, how */
+};
+
+__device__ __forceinline__ int2 find_tile(const forward_params &p, uint32_t entry) {
+  if (entry == 0)
+    return make_int2(0, 0);
+  return __ldg(
+      reinterpret_cast<const int2 *>(p.lists.tiles + (entry & ((1 << BSD_SM90_TILE_BITS) - 1))));
+}
+
+/* Streams the tiles of entries [begin, end) of the chunk. */
+template <class C>
+__device__ __forceinline__ void stream(const forward_params &p, uint32_t shared,
+                                       sm90_place<C::stages> &ring, const producer_chunk &chunk,
+                                       uint32_t item, int begin, int end, int batch, int lane) {
+  const uint32_t tiles = shared + SM90_HEADER + C::residents * C::members * C::tile;
+#pragma unroll 1
+  for (int e = begin; e < end; e++) {
+    const uint32_t entry = __shfl_sync(~0u, chunk.entry, e);
+    const int at = __shfl_sync(~0u, chunk.tile.x, e);
+    const uint32_t how = __shfl_sync(~0u, chunk.tile.y, e);
+    const int kv_head = __shfl_sync(~0u, item, SM90_WORD_KV_HEAD);
+    const uint32_t full = sm90_barrier(shared, SM90_FULL, ring.at);
+    bsd_barrier_wait(full + SM90_EMPTY - SM90_FULL, ring.phase);
+    if (entry >> BSD_SM90_MASK_SHIFT)
+      sm90_put_key_band(p.lists, item, entry, shared, ring.at, lane);
+    sm90_load_pair<C::D>(p.lists, p.k, p.key, p.v, p.value, shared, tiles + ring.at * 2 * C::tile,
+                         at, how, full, batch, kv_head, lane);
+    ring.next();
+  }
+}
+
+/* Walks the items; while a chunk is streamed, the next one and its tiles are looked up. */
 template <class C>
 __device__ __forceinline__ void produce(const forward_params &p, uint32_t shared, int lane) {
   sm90_place<C::stages> ring = {0, 1};
-  uint32_t uses = 0, chunk = 0;
-  const uint32_t tiles = shared + SM90_HEADER + C::residents * C::members * C::tile;
-#pragma unroll 1
-  for (int x = blockIdx.x; x < p.lists.total; x += gridDim.x) {
-    const int batch = x / p.lists.nitems;
-    const bsd_sm90_item *item = p.lists.items + (x - batch * p.lists.nitems);
-    const uint32_t *entries = p.lists.entries + __ldg(&item->begin);
-    const int2 head_count = __ldg(reinterpret_cast<const int2 *>(item));
-    int left = head_count.y;
-    uint32_t flags = SM90_FIRST;
-    do {
-      const int n = min(left, 32);
-      const uint32_t entry = lane < n ? __ldg(entries + lane) : 0;
-      int2 tile = make_int2(0, 0);
-      if (lane < n)
-        tile = __ldg(reinterpret_cast<const int2 *>(p.lists.tiles +
-                                                    (entry & ((1 << BSD_SM90_TILE_BITS) - 1))));
-      sm90_put_chunk<C::members>(shared, chunk, n | flags | (left <= 32 ? SM90_LAST : 0) | batch << 16,
-                                 entry, item, lane);
-      if (flags)
-        load_own<C>(p, shared, uses, item, batch, lane);
-      flags = 0;
-#pragma unroll 1
-      for (int e = 0; e < n; e++) {
-        const uint32_t now = __shfl_sync(~0u, entry, e);
-        const int at = __shfl_sync(~0u, tile.x, e);
-        const uint32_t how = __shfl_sync(~0u, tile.y, e);
-        const uint32_t full = sm90_barrier(shared, SM90_FULL, ring.at);
-        bsd_barrier_wait(full + SM90_EMPTY - SM90_FULL, ring.phase);
-        if (now >> BSD_SM90_MASK_SHIFT && lane == 0)
-          sm90_put_band(p.lists, item, now, shared, ring.at, -1);
-        sm90_load_pair<C::D>(p.lists, p.k, p.key, p.v, p.value, shared,
-                             tiles + ring.at * 2 * C::tile, at, how, full, batch, head_count.x, lane);
-        ring.next();
-      }
-      entries += n;
-      left -= n;
-    } while (left > 0);
+  uint32_t uses = 0, count = 0;
+  int x = blockIdx.x, batch = x / p.lists.nitems;
+  const uint32_t *words =
+      reinterpret_cast<const uint32_t *>(p.lists.items + (x - batch * p.lists.nitems));
+  uint32_t item = __ldg(words + lane);
+  producer_chunk chunk = {__ldg(words + 32 + lane)};
+  chunk.tile = find_tile(p, chunk.entry);
+  if (lane == 0) {
+    bsd_tma_prefetch(&p.q.of_step[0]);
+    bsd_tma_prefetch(&p.k.of_step[0]);
+    bsd_tma_prefetch(&p.v.of_step[0]);
   }
-  sm90_put_chunk<C::members>(shared, chunk, SM90_END, 0, nullptr, lane);
+  int left = __shfl_sync(~0u, item, SM90_WORD_COUNT), done = 0;
+  bsd_grid_wait();
+#pragma unroll 1
+  for (;;) {
+    const int n = min(left, 32), now = batch;
+    const uint32_t item_now = item;
+    uint32_t next = 0;
+    const bool last = left <= 32;
+    if (!last) {
+      const uint32_t *entries = p.lists.entries + sm90_word64(item, SM90_WORD_BEGIN) + done + 32;
+      next = lane < left - 32 ? __ldg(entries + lane) : 0;
+    } else if ((x += gridDim.x) < p.lists.total) {
+      batch = x / p.lists.nitems;
+      words = reinterpret_cast<const uint32_t *>(p.lists.items + (x - batch * p.lists.nitems));
+      item = __ldg(words + lane);
+      next = __ldg(words + 32 + lane);
+    }
+    const bool empty = static_cast<int>(__shfl_sync(~0u, item_now, SM90_WORD_ROWS)) < 0;
+    if (!empty) {
+      sm90_hand_over<C::members>(shared, count,
+                                 n | (done ? 0 : SM90_FIRST) | (last ? SM90_LAST : 0) | now << 16,
+                                 chunk.entry, item_now, lane);
+      if (done == 0)
+        load_own<C>(p, shared, uses, item_now, now, lane);
+    }
+    stream<C>(p, shared, ring, chunk, item_now, 0, n / 2, now, lane);
+    const int2 tile = find_tile(p, next);
+    stream<C>(p, shared, ring, chunk, item_now, n / 2, n, now, lane);
+    chunk = {next, tile};
+    left -= n;
+    done += n;
+    if (!last)
+      continue;
+    if (x >= p.lists.total)
+      break;
+    left = __shfl_sync(~0u, item, SM90_WORD_COUNT);
+    done = 0;
+  }
+  sm90_hand_over<C::members>(shared, count, SM90_END, 0, ~0u, lane);
 }
 
 /* ---- consumer ----------------------------------------------------------------------------------- */
@@ -138,8 +188,8 @@ template <class C> struct consumer {
   bool ready;                  /* it has been seen to be full */
   uint32_t last_tiles, last_empty; /* of the entry whose P waits for its product */
 
-  __device__ __forceinline__ consumer(const forward_params &params, uint32_t base, int member, int w,
-                                      int l)
+  __device__ __forceinline__ consumer(const forward_params &params, uint32_t base, int member,
+                                      int w, int l)
       : p(params), shared(base), m(member), warp(w), lane(l) {
     rewind();
     phase = 0;
@@ -157,17 +207,19 @@ template <class C> struct consumer {
   __device__ __forceinline__ uint32_t own_tile() const {
     return shared + SM90_OWN_TILES + 16 * ((own - shared - SM90_HEADER) / C::tile);
   }
-  /* Frees a resident tile once no store reads it any more. */
+  /* Frees a resident tile once no store reads it any more; the store is of this warp 0's lane 0. */
   __device__ __forceinline__ void release_own(bool &pending, int resident) {
-    if (pending && warp == 0 && lane == 0) {
+    if (pending && warp == 0) {
       bsd_tma_wait_read();
-      bsd_barrier_arrive(sm90_barrier(shared, SM90_OWN_EMPTY, m * C::residents + resident));
+      bsd_barrier_arrive_if(sm90_barrier(shared, SM90_OWN_EMPTY, m * C::residents + resident),
+                            lane == 0);
     }
     pending = false;
   }
   __device__ __forceinline__ void free_chunk(uint32_t &chunk) {
     __syncwarp();
-    bsd_barrier_arrive_if(sm90_barrier(shared, SM90_CHUNK_EMPTY, chunk % SM90_CHUNK_SLOTS), lane == 0);
+    bsd_barrier_arrive_if(sm90_barrier(shared, SM90_CHUNK_EMPTY, chunk % SM90_CHUNK_SLOTS),
+                          lane == 0);
     chunk = (chunk + 1) % (2 * SM90_CHUNK_SLOTS);
   }
   __device__ __forceinline__ void rewind() {
@@ -222,7 +274,8 @@ template <class C> struct consumer {
     r0 = r1 = 0;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-      const float a = bsd_exp2(fmaf(s[4 * i], scale, -n0)), b = bsd_exp2(fmaf(s[4 * i + 1], scale, -n0));
+      const float a = bsd_exp2(fmaf(s[4 * i], scale, -n0)),
+                  b = bsd_exp2(fmaf(s[4 * i + 1], scale, -n0));
       const float c = bsd_exp2(fmaf(s[4 * i + 2], scale, -n1)),
                   d = bsd_exp2(fmaf(s[4 * i + 3], scale, -n1));
       prob[i / 2][i % 2 * 2] = bsd_pack2(a, b, T());
@@ -236,8 +289,11 @@ template <class C> struct consumer {
     r1 += k1;
   }
 
-  /* True maxima of the rows that may raise theirs; O, l scaled to them; probabilities. Nothing in flight. */
-  __device__ __forceinline__ void raise(const float (&s)[32], bool may0, bool may1) {
+  /* True maxima of the rows of which a thread says that they may raise theirs; O, l scaled to them;
+   * probabilities. Nothing in flight. */
+  __device__ __forceinline__ void raise(const float (&s)[32], bool thread0, bool thread1) {
+    const uint32_t quad = 15u << (lane & 28);
+    const bool may0 = __ballot_sync(~0u, thread0) & quad, may1 = __ballot_sync(~0u, thread1) & quad;
     float x0 = s[0], x1 = s[2];
     if (p.scale > 0) {
 #pragma unroll
@@ -278,20 +334,19 @@ template <class C> struct consumer {
     }
   }
 
-  /* Probabilities by the old maxima; rows whose sum is too large get theirs raised. */
-  __device__ __forceinline__ void soften(const float (&s)[32], uint32_t release) {
+  /* Probabilities by the old maxima. True if some row's sum is too large: then raise() must follow. */
+  __device__ __forceinline__ bool soften(const float (&s)[32], uint32_t release, bool &may0,
+                                         bool &may1) {
     float r0, r1;
     exponentials(s, r0, r1);
     bsd_barrier_arrive_if(release, lane == 0 ? release : 0);
-    const bool v0 = !(r0 < LIMIT), v1 = !(r1 < LIMIT);
-    if (__builtin_expect(__any_sync(~0u, v0 || v1), 0)) {
-      const uint32_t quad = lane & 28;
-      const uint32_t b0 = __ballot_sync(~0u, v0) >> quad & 15, b1 = __ballot_sync(~0u, v1) >> quad & 15;
-      raise(s, b0 != 0, b1 != 0);
-    } else {
-      l0 += r0;
-      l1 += r1;
-    }
+    may0 = !(r0 < LIMIT);
+    may1 = !(r1 < LIMIT);
+    if (__builtin_expect(__any_sync(~0u, may0 || may1), 0))
+      return true;
+    l0 += r0;
+    l1 += r1;
+    return false;
   }
 
   __device__ __forceinline__ void mask(float (&s)[32], int stage_of) {
@@ -299,25 +354,24 @@ template <class C> struct consumer {
     sm90_mask<false>(s, shared, stage_of, t64, warp, lane, p.scale > 0 ? -INFINITY : INFINITY);
   }
 
-  /* An entry with no product before it in flight. */
-  __device__ __forceinline__ void begin(bool masked, bool fresh) {
-    float s[32];
+  /* An entry with no product before it in flight. These return what soften does. */
+  __device__ __forceinline__ bool begin(float (&s)[32], bool masked, bool fresh, bool &may0,
+                                        bool &may1) {
     wait_full();
     scores(s);
     bsd_wgmma_wait<0>();
     bsd_hold(s);
     if (masked)
       mask(s, stage_now());
-    if (fresh)
-      raise(s, true, true);
-    else
-      soften(s, 0);
+    may0 = may1 = true;
+    const bool outgrown = fresh || soften(s, 0, may0, may1);
     advance();
+    return outgrown;
   }
 
   /* An entry, together with the product of the entry before it. */
-  template <bool Masked> __device__ __forceinline__ void step() {
-    float s[32];
+  template <bool Masked>
+  __device__ __forceinline__ bool step(float (&s)[32], bool &may0, bool &may1) {
     wait_full();
     scores(s);
     add_values();
@@ -329,7 +383,7 @@ template <class C> struct consumer {
     bsd_hold(o);
     if (Masked)
       mask(s, stage_of);
-    soften(s, release);
+    return soften(s, release, may0, may1);
   }
 
   /* The product that is left over. */
@@ -385,12 +439,10 @@ template <class C> struct consumer {
     }
   }
 
-  /* One row's o and lse merged into the accumulators: this thread's columns. */
-  __device__ __forceinline__ void merge_row(int r, int64_t query, float factor, float lse) {
-    const float before = p.acc_lse[query], most = fmaxf(before, lse);
-    __syncwarp(0xfu << (lane & 28));
-    if (most == -INFINITY)
-      return;
+  /* One row's o and lse merged into the accumulators: this thread's columns. `before`: their lse. */
+  __device__ __forceinline__ void merge_row(int r, int64_t query, float factor, float lse,
+                                            float before) {
+    const float most = fmaxf(before, lse);
     const float w0 = expf(before - most), w1 = expf(lse - most), sum = w0 + w1;
     float *acc = p.acc_o + query * C::D + 2 * (lane % 4);
 #pragma unroll
@@ -404,6 +456,18 @@ template <class C> struct consumer {
     }
     if (lane % 4 == 0)
       p.acc_lse[query] = most + logf(sum);
+  }
+
+  __device__ __forceinline__ void merge(int64_t first, int i0, int i1, float f0, float f1,
+                                        float lse0, float lse1) {
+    const float before0 = i0 >= 0 ? p.acc_lse[first + i0] : 0;
+    const float before1 = i1 >= 0 ? p.acc_lse[first + i1] : 0;
+    __syncwarp(); /* a row's four threads have read its lse */
+    if (i0 >= 0 && fmaxf(before0, lse0) > -INFINITY)
+      merge_row(0, first + i0, f0, lse0, before0);
+    if (i1 >= 0 && fmaxf(before1, lse1) > -INFINITY)
+      merge_row(1, first + i1, f1, lse1, before1);
+    __syncwarp();
   }
 
   /* Leaves o and lse of the item where they belong. True: a tensor store of the own tile is under way. */
@@ -420,10 +484,7 @@ template <class C> struct consumer {
     const int32_t i0 = sm90_token(p.lists, t.x, t.y, row).index;
     const int32_t i1 = sm90_token(p.lists, t.x, t.y, row + 8).index;
     if (p.acc_o != nullptr) {
-      if (i0 >= 0)
-        merge_row(0, first + i0, f0, lse0);
-      if (i1 >= 0)
-        merge_row(1, first + i1, f1, lse1);
+      merge(first, i0, i1, f0, f1, lse0, lse1);
       return false;
     }
     if (i0 >= 0)
@@ -453,62 +514,74 @@ __device__ __forceinline__ int first_bit(uint32_t bits) {
   return bits ? __ffs(bits) - 1 : 32;
 }
 
+/* The entries of one chunk. have: the product of the entry before is yet to come; fresh: no entry has been. */
+template <class C>
+__device__ __forceinline__ void walk(consumer<C> &c, uint32_t active, uint32_t masked, int left,
+                                     bool &have, bool &fresh, bool &pending, int other) {
+#pragma unroll 1
+  while (left > 0) {
+    int n = 1;
+    if (!(active & 1)) {
+      n = min(first_bit(active), left);
+      if (have)
+        c.drain();
+      have = false;
+      c.skip(n);
+    } else {
+      float s[32];
+      bool may0, may1, outgrown;
+      if (!have) {
+        outgrown = c.begin(s, masked & 1, fresh, may0, may1);
+        c.release_own(pending, other);
+        have = true;
+        fresh = false;
+      } else if (masked & 1) {
+        outgrown = c.template step<true>(s, may0, may1);
+      } else {
+        const int run = min(first_bit(~active | masked), left);
+        n = 0;
+#pragma unroll 1
+        do {
+          outgrown = c.template step<false>(s, may0, may1);
+          n++;
+        } while (!outgrown && n < run);
+      }
+      if (outgrown)
+        c.raise(s, may0, may1);
+    }
+    left -= n;
+    active = n < 32 ? active >> n : 0;
+    masked = n < 32 ? masked >> n : 0;
+  }
+}
+
 template <class C>
 __device__ __forceinline__ void consume(const forward_params &p, uint32_t shared, int m, int warp,
                                         int lane) {
   consumer<C> c(p, shared, m, warp, lane);
   uint32_t chunk = 0, use = 0; /* modulo 2 * their places */
   bool pending = false;        /* a store of the resident tile before is under way */
+  bsd_grid_wait();
 #pragma unroll 1
   for (;;) {
     bool have = false, fresh = true, present = false;
-    uint32_t word;
+    uint32_t word, at;
     c.start(use % C::residents);
 #pragma unroll 1
     for (;;) {
       bsd_barrier_wait(sm90_barrier(shared, SM90_CHUNK_FULL, chunk % SM90_CHUNK_SLOTS),
                        chunk / SM90_CHUNK_SLOTS);
-      const uint32_t at = shared + SM90_CHUNKS + 64 * (chunk % SM90_CHUNK_SLOTS);
-      uint32_t active = __shfl_sync(~0u, bsd_load_word(at + 16 + 4 * m), 0);
-      uint32_t masked = __shfl_sync(~0u, bsd_load_word(at + 32 + 4 * m), 0);
-      word = __shfl_sync(~0u, bsd_load_word(at), 0);
+      at = shared + SM90_CHUNKS + 64 * (chunk % SM90_CHUNK_SLOTS);
+      const uint32_t active = sm90_uniform(bsd_load_word(at + 16 + 4 * m));
+      const uint32_t masked = sm90_uniform(bsd_load_word(at + 32 + 4 * m));
+      word = sm90_uniform(bsd_load_word(at));
       if (word & SM90_END)
         break;
       present = word >> (SM90_PRESENT_SHIFT + m) & 1;
-      if (present && word & SM90_FIRST) {
-        if (C::residents == 1)
-          c.release_own(pending, 0);
+      if (present && word & SM90_FIRST)
         bsd_barrier_wait(sm90_barrier(shared, SM90_OWN_FULL, m * C::residents + use % C::residents),
                          use / C::residents);
-      }
-      int left = word & SM90_COUNT;
-#pragma unroll 1
-      while (left > 0) {
-        int n = 1;
-        if (!(active & 1)) {
-          n = min(first_bit(active), left);
-          if (have)
-            c.drain();
-          have = false;
-          c.skip(n);
-        } else if (!have) {
-          c.begin(masked & 1, fresh);
-          if (C::residents > 1)
-            c.release_own(pending, 1 - use % C::residents);
-          have = true;
-          fresh = false;
-        } else if (masked & 1) {
-          c.template step<true>();
-        } else {
-          n = min(first_bit(~active | masked), left);
-#pragma unroll 1
-          for (int i = 0; i < n; i++)
-            c.template step<false>();
-        }
-        left -= n;
-        active = n < 32 ? active >> n : 0;
-        masked = n < 32 ? masked >> n : 0;
-      }
+      walk<C>(c, active, masked, word & SM90_COUNT, have, fresh, pending, 1 - use % C::residents);
       if (word & SM90_LAST)
         break;
       c.free_chunk(chunk);
@@ -517,13 +590,11 @@ __device__ __forceinline__ void consume(const forward_params &p, uint32_t shared
       break;
     if (have)
       c.drain();
-    const int head = __shfl_sync(
-        ~0u,
-        bsd_load_word(shared + SM90_CHUNKS + 64 * (chunk % SM90_CHUNK_SLOTS) + 48 + 4 * m), 0);
+    const int head = sm90_uniform(bsd_load_word(at + 48 + 4 * m));
     c.free_chunk(chunk);
     if (!present)
       continue;
-    c.release_own(pending, C::residents - 1 - use % C::residents);
+    c.release_own(pending, 1 - use % C::residents);
     pending = c.finish(word >> 16, head);
     if (!pending) {
       bsd_named_sync(8 + m, 128); /* all have read what lies beside the own tile */
@@ -532,7 +603,7 @@ __device__ __forceinline__ void consume(const forward_params &p, uint32_t shared
     }
     use = (use + 1) % (2 * C::residents);
   }
-  if (warp == 0 && lane == 0)
+  if (warp == 0)
     bsd_tma_wait();
 }
 
@@ -559,6 +630,7 @@ __global__ void __launch_bounds__(C::threads, C::ctas)
     bsd_barrier_init_fence();
   }
   __syncthreads();
+  bsd_grid_launch_next();
   if (warp >= 4 * C::members) {
     bsd_registers_shrink<C::producer>();
     if (warp == 4 * C::members)
@@ -597,7 +669,7 @@ bsd_status launch(void *device, const bsd_call *call, bsd_sm90_pass *pass,
   p.scale = call->scale * LOG2E;
   const int places = static_cast<bsd_cuda_device *>(device)->multiprocessors * C::ctas;
   const bsd_cuda_grid grid = {p.lists.total < places ? p.lists.total : places, 1, C::threads,
-                              C::shared, 0};
+                              C::shared, 1};
   return bsd_launch(device, "sm90 forward", forward_kernel<C>, grid, stream, error, p);
 }
 

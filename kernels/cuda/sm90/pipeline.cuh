@@ -7,6 +7,8 @@
 #ifndef BSD_SM90_PIPELINE_CUH
 #define BSD_SM90_PIPELINE_CUH
 
+#include <stddef.h>
+
 #include "../ptx.cuh"
 #include "../tiles.cuh"
 #include "maps.h"
@@ -20,11 +22,11 @@ enum {
   SM90_OWN_EMPTY = 320,
   SM90_CHUNK_FULL = 384, /* [8] */
   SM90_CHUNK_EMPTY = 448,
-  SM90_BANDS = 512,      /* [12] bsd_sm90_band */
-  SM90_OWN_TILES = 896,  /* [8] bsd_sm90_tile */
-  SM90_CHUNKS = 1024,    /* [8] sm90_chunk */
-  SM90_ROWS = 1536,      /* [64] row pointers of a tile that is gathered */
-  SM90_HEADER = 2048,    /* tiles begin here */
+  SM90_BANDS = 512,     /* [12] bsd_sm90_band */
+  SM90_OWN_TILES = 896, /* [8] bsd_sm90_tile */
+  SM90_CHUNKS = 1024,   /* [8] sm90_chunk */
+  SM90_ROWS = 1536,     /* [64] row pointers of a tile that is gathered */
+  SM90_HEADER = 2048,   /* tiles begin here */
   SM90_CHUNK_SLOTS = 8,
   SM90_MOST_STAGES = 12
 };
@@ -77,8 +79,8 @@ template <int Places> struct sm90_place {
 };
 
 /* The token in a tile's slot: its index in `source`; -1: none. */
-static __device__ __forceinline__ bsd_cuda_token sm90_token(const sm90_lists &l, int at, uint32_t how,
-                                                            int slot) {
+static __device__ __forceinline__ bsd_cuda_token sm90_token(const sm90_lists &l, int at,
+                                                            uint32_t how, int slot) {
   const int map = how >> BSD_SM90_MAP_SHIFT;
   if (map != BSD_SM90_GATHER) {
     const int32_t residue = how & ((1 << BSD_SM90_MAP_SHIFT) - 1);
@@ -91,9 +93,9 @@ static __device__ __forceinline__ bsd_cuda_token sm90_token(const sm90_lists &l,
 /* Loads a tile row by row: the whole warp, 16 bytes a lane. Slots without a token become zero. The caller
  * waits for the copies. */
 template <int D>
-static __device__ __forceinline__ void sm90_gather(const sm90_lists &l, const bsd_operand &operand,
-                                                   uint32_t shared, uint32_t to, int at, uint32_t how,
-                                                   int64_t batch, int head, int lane) {
+static __device__ __forceinline__ void
+sm90_gather(const sm90_lists &l, const bsd_operand &operand, uint32_t shared, uint32_t to, int at,
+            uint32_t how, int64_t batch, int head, int lane) {
   const uint32_t table = shared + SM90_ROWS;
 #pragma unroll 1
   for (int s = lane; s < 64; s += 32) {
@@ -164,9 +166,9 @@ sm90_load_pair(const sm90_lists &l, const bsd_sm90_maps &first_maps, const bsd_o
 /* Hands over the entries that the warp's lanes hold (entry 0 where there is none). item NULL: the end. chunk:
  * counts modulo 16. */
 template <int Members>
-static __device__ __forceinline__ void sm90_put_chunk(uint32_t shared, uint32_t &chunk, uint32_t word,
-                                                      uint32_t entry, const bsd_sm90_item *item,
-                                                      int lane) {
+static __device__ __forceinline__ void sm90_put_chunk(uint32_t shared, uint32_t &chunk,
+                                                      uint32_t word, uint32_t entry,
+                                                      const bsd_sm90_item *item, int lane) {
   const uint32_t place = chunk % SM90_CHUNK_SLOTS, to = shared + SM90_CHUNKS + 64 * place;
   bsd_barrier_wait(sm90_barrier(shared, SM90_CHUNK_EMPTY, place), chunk / SM90_CHUNK_SLOTS ^ 1);
 #pragma unroll
@@ -190,6 +192,63 @@ static __device__ __forceinline__ void sm90_put_chunk(uint32_t shared, uint32_t 
   chunk = (chunk + 1) % (2 * SM90_CHUNK_SLOTS);
 }
 
+/* A value that all lanes hold, such that the compiler knows it to be one for the warp: what is derived from it
+ * lives in uniform registers, and loops around wgmma are known to be convergent. */
+static __device__ __forceinline__ uint32_t sm90_uniform(uint32_t v) {
+  return __reduce_or_sync(~0u, v);
+}
+
+/* Words of bsd_sm90_item, of which lane l holds word l; behind them stands first[]. */
+enum {
+  SM90_WORD_KV_HEAD,
+  SM90_WORD_COUNT,
+  SM90_WORD_BEGIN,
+  SM90_WORD_ROWS = 4,
+  SM90_WORD_HEADS = 8,
+  SM90_WORD_LOWEST = 12,
+  SM90_WORD_HIGHEST = 14,
+  SM90_WORD_AT = 18,
+  SM90_WORD_HOW = 22,
+  SM90_WORD_T64 = 26
+};
+static_assert(offsetof(bsd_sm90_item, own_at) == 4 * SM90_WORD_AT &&
+                  offsetof(bsd_sm90_item, lowest) == 4 * SM90_WORD_LOWEST &&
+                  offsetof(bsd_sm90_item, first) == 4 * 32 && sizeof(bsd_sm90_item) == 256,
+              "words of an item");
+
+static __device__ __forceinline__ int64_t sm90_word64(uint32_t item, int word) {
+  const uint32_t low = __shfl_sync(~0u, item, word), high = __shfl_sync(~0u, item, word + 1);
+  return static_cast<int64_t>(static_cast<uint64_t>(high) << 32 | low);
+}
+
+/* Hands over entries, one a lane (0 where there is none), of the item. */
+template <int Members>
+static __device__ __forceinline__ void sm90_hand_over(uint32_t shared, uint32_t &chunk,
+                                                      uint32_t word, uint32_t entry, uint32_t item,
+                                                      int lane) {
+  const uint32_t place = chunk % SM90_CHUNK_SLOTS, to = shared + SM90_CHUNKS + 64 * place;
+  bsd_barrier_wait(sm90_barrier(shared, SM90_CHUNK_EMPTY, place), chunk / SM90_CHUNK_SLOTS ^ 1);
+  uint32_t active[BSD_SM90_MEMBERS] = {}, masked[BSD_SM90_MEMBERS] = {};
+#pragma unroll
+  for (int m = 0; m < Members; m++) {
+    active[m] = __ballot_sync(~0u, entry >> (BSD_SM90_TILE_BITS + m) & 1);
+    masked[m] = __ballot_sync(~0u, entry >> (BSD_SM90_MASK_SHIFT + m) & 1);
+  }
+  const uint32_t there = __ballot_sync(~0u, static_cast<int32_t>(item) >= 0);
+  const uint32_t present = there >> SM90_WORD_ROWS & ((1 << Members) - 1);
+  if (lane == 0) {
+    bsd_store_word(to, word | present << SM90_PRESENT_SHIFT);
+    bsd_store_shared(to + 16, active[0], active[1], active[2], active[3]);
+    bsd_store_shared(to + 32, masked[0], masked[1], masked[2], masked[3]);
+  }
+  if (lane >= SM90_WORD_HEADS && lane < SM90_WORD_HEADS + Members)
+    bsd_store_word(to + 48 + 4 * (lane - SM90_WORD_HEADS), item);
+  __syncwarp();
+  if (lane == 0)
+    bsd_barrier_arrive(sm90_barrier(shared, SM90_CHUNK_FULL, place));
+  chunk = (chunk + 1) % (2 * SM90_CHUNK_SLOTS);
+}
+
 /* ---- masks -------------------------------------------------------------------------------------- */
 
 /* What a consumer needs to mask a streamed tile (32 bytes): the item's bounds plus sign times the first
@@ -204,6 +263,24 @@ static __device__ __forceinline__ void sm90_put_band(const sm90_lists &l, const 
   bsd_store_shared(to, static_cast<uint32_t>(lowest), static_cast<uint32_t>(lowest >> 32),
                    static_cast<uint32_t>(highest), static_cast<uint32_t>(highest >> 32));
   bsd_store_word(to + 16, __ldg(&tile->keys));
+}
+
+/* The same by the whole warp, whose lanes hold the item's words; keys are streamed. */
+static __device__ __forceinline__ void sm90_put_key_band(const sm90_lists &l, uint32_t item,
+                                                         uint32_t entry, uint32_t shared, int stage,
+                                                         int lane) {
+  const uint32_t to = shared + SM90_BANDS + 32 * stage;
+  const int2 tile =
+      __ldg(reinterpret_cast<const int2 *>(l.tiles + (entry & ((1 << BSD_SM90_TILE_BITS) - 1))) +
+            1); /* t64, keys: in the level 1 cache since the look-up */
+  const int64_t t0 = static_cast<int64_t>(tile.x) * 64;
+  const int64_t lowest = sm90_word64(item, SM90_WORD_LOWEST) - t0;
+  const int64_t highest = sm90_word64(item, SM90_WORD_HIGHEST) - t0;
+  if (lane == 0) {
+    bsd_store_shared(to, static_cast<uint32_t>(lowest), static_cast<uint32_t>(lowest >> 32),
+                     static_cast<uint32_t>(highest), static_cast<uint32_t>(highest >> 32));
+    bsd_store_word(to + 16, tile.y);
+  }
 }
 
 /* Sets the scores that do not count to `masked`. Rows are queries, columns keys, or, Transposed, rows keys and
