@@ -126,7 +126,7 @@ __device__ __forceinline__ void produce(const forward_params &p, uint32_t shared
   uint32_t item = __ldg(words + lane);
   producer_chunk chunk = {__ldg(words + 32 + lane)};
   chunk.tile = find_tile(p, chunk.entry);
-  if (lane == 0) {
+  if (lane == 0 && p.lists.use_maps && p.lists.steps[0] > 0) {
     bsd_tma_prefetch(&p.q.of_step[0]);
     bsd_tma_prefetch(&p.k.of_step[0]);
     bsd_tma_prefetch(&p.v.of_step[0]);
