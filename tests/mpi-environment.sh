@@ -20,3 +20,6 @@ if "$MPIRUN" --version 2>/dev/null | grep -q 'Open MPI\|OpenRTE\|PRRTE'; then
   export OMPI_MCA_plm_rsh_agent OMPI_MCA_btl OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM
   export PRTE_ALLOW_RUN_AS_ROOT PRTE_ALLOW_RUN_AS_ROOT_CONFIRM
 fi
+# hwloc, which Open MPI uses, would look for GPUs on an X display: seconds where "localhost" has no address.
+HWLOC_COMPONENTS=${HWLOC_COMPONENTS:--gl}
+export HWLOC_COMPONENTS
