@@ -306,6 +306,11 @@ template <int N> static __device__ __forceinline__ void bsd_hold(uint32_t (&x)[N
     asm volatile("" : "+r"(x[i / 4][i % 4])::"memory");
 }
 
+/* Hides from the compiler where a value comes from, so that what follows from it is not computed ahead. */
+static __device__ __forceinline__ void bsd_forget(uint32_t &x) {
+  asm volatile("" : "+r"(x));
+}
+
 /* Descriptors: address>>4 in bits 0-13, LBO>>4 in 16-29, SBO>>4 in 32-45, swizzle in 62-63 (1: 128 bytes).
  * Operands are tiles of 64 columns of 16-bit elements (128 bytes a row, 128-byte swizzle, aligned to 1024
  * bytes), so that SBO, from one group of 8 rows to the next, is 1024. LBO matters only for operands that

@@ -226,45 +226,41 @@ __device__ __forceinline__ void clear_rows(uint32_t pair, uint32_t bits, int fir
       bsd_store_shared(pair + lane / 8 * 8192 + (first + __ffs(bits) - 1) * 128 + lane % 8 * 16, 0, 0, 0, 0);
 }
 
-/* dk, dv: beside each streamed pair, the pieces of its 64 queries. Values are read an entry ahead. What a
- * query with lse = -inf holds must not be read: its rows become zero once they have arrived. */
+/* dk, dv: beside each streamed pair, the pieces of its 64 queries. Warps take turns, so that one's reads hide
+ * another's. What a query with lse = -inf holds must not be read: its rows become zero once they have
+ * arrived. */
 template <class C>
-__device__ __forceinline__ void produce_pieces(const backward_params &p, uint32_t shared, int lane) {
+__device__ __forceinline__ void produce_pieces(const backward_params &p, uint32_t shared, int warp,
+                                               int warps, int lane) {
   sm90_place<C::stages> ring = {0, 0};
-  float2 a = make_float2(0, 0), b = a;
-  bool have = false;
-  const auto put = [&]() {
-    const uint32_t to = shared + C::statistics_at + ring.at * C::statistics + 16 * lane;
-    const uint32_t first = __ballot_sync(~0u, a.x == -INFINITY);
-    const uint32_t second = __ballot_sync(~0u, b.x == -INFINITY);
-    bsd_barrier_wait(sm90_barrier(shared, SM90_LANDED, ring.at), ring.phase);
-    put_pieces(p, to, a);
-    put_pieces(p, to + 512, b);
-    clear_rows<C>(shared + C::ring_at + ring.at * C::pair, first, 0, lane);
-    clear_rows<C>(shared + C::ring_at + ring.at * C::pair, second, 32, lane);
-    bsd_fence_async();
-    __syncwarp();
-    if (lane == 0)
-      bsd_barrier_arrive(sm90_barrier(shared, SM90_FULL, ring.at));
-    ring.next();
-  };
+  int turn = 0;
 #pragma unroll 1
   for (int x = blockIdx.x; x < p.lists.total; x += gridDim.x) {
     const int batch = x / p.lists.nitems;
     walk_item<C>(
         p, p.lists.items + (x - batch * p.lists.nitems), lane, [](uint32_t, uint32_t) {},
         [&](uint32_t, int at, uint32_t how, int head) {
-          const float2 c = statistics_of(p, sm90_token(p.lists, at, how, lane), batch, head);
-          const float2 d = statistics_of(p, sm90_token(p.lists, at, how, lane + 32), batch, head);
-          if (have)
-            put();
-          have = true;
-          a = c;
-          b = d;
+          if (turn == warp) {
+            const uint32_t pair = shared + C::ring_at + ring.at * C::pair;
+            const uint32_t to = shared + C::statistics_at + ring.at * C::statistics + 16 * lane;
+            const float2 a = statistics_of(p, sm90_token(p.lists, at, how, lane), batch, head);
+            const float2 b = statistics_of(p, sm90_token(p.lists, at, how, lane + 32), batch, head);
+            const uint32_t first = __ballot_sync(~0u, a.x == -INFINITY);
+            const uint32_t second = __ballot_sync(~0u, b.x == -INFINITY);
+            bsd_barrier_wait(sm90_barrier(shared, SM90_LANDED, ring.at), ring.phase);
+            put_pieces(p, to, a);
+            put_pieces(p, to + 512, b);
+            clear_rows<C>(pair, first, 0, lane);
+            clear_rows<C>(pair, second, 32, lane);
+            bsd_fence_async();
+            __syncwarp();
+            if (lane == 0)
+              bsd_barrier_arrive(sm90_barrier(shared, SM90_FULL, ring.at));
+          }
+          ring.next();
+          turn = turn == warps - 1 ? 0 : turn + 1;
         });
   }
-  if (have)
-    put();
 }
 
 /* ---- consumer ----------------------------------------------------------------------------------- */
@@ -324,7 +320,7 @@ template <class C> struct walker {
     }
   }
   __device__ __forceinline__ void release(uint32_t empty) {
-    bsd_barrier_arrive_if(empty, lane == 0 ? empty : 0);
+    bsd_barrier_arrive_if(empty, lane == 0 ? empty : 0); /* 0: none */
   }
   /* Entries that this member does not have: it only frees their tiles. */
   __device__ __forceinline__ void skip(int entries) {
@@ -351,7 +347,8 @@ template <class C> struct walker {
   static __device__ __forceinline__ uint32_t step_offset(int k) { return (k / 4 * 8192 + k % 4 * 32) >> 4; }
   /* s = own tile (`which` of the pair) times streamed tile `which`, transposed. The caller fences and commits. */
   __device__ __forceinline__ void multiply(float (&s)[32], int which) {
-    const uint32_t a = bsd_descriptor_low(own + which * C::tile, 8192);
+    uint32_t a = bsd_descriptor_low(own + which * C::tile, 8192);
+    bsd_forget(a); /* else all its descriptors are kept in registers from the start of the item */
     const uint32_t b = tiles + which * (C::tile >> 4);
 #pragma unroll
     for (int k = 0; k < C::D / 16; k++)
@@ -373,9 +370,36 @@ template <class C> struct walker {
       bsd_wgmma_rs<1>(sum, a[k], bsd_descriptor(from + (k * 2048 >> 4)), 1, T());
     bsd_wgmma_commit();
   }
-  /* Sets what does not count to 0. */
-  __device__ __forceinline__ void mask(float (&s)[32], int stage) {
-    sm90_mask<C::keys>(s, shared, stage, bsd_load_word(own_tile() + 8), warp, lane, 0);
+  /* Pairs of scores (rows lane/4 and + 8 of the warp's 16) as A operands, rounded to the type. */
+  static __device__ __forceinline__ void pack(uint32_t (&to)[4][4], const float (&s)[32]) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      to[i / 2][i % 2 * 2] = bsd_pack2(s[4 * i], s[4 * i + 1], T());
+      to[i / 2][i % 2 * 2 + 1] = bsd_pack2(s[4 * i + 2], s[4 * i + 3], T());
+    }
+  }
+  /* Zeroes what does not count, whatever it is: rows are own tokens, columns streamed ones. Packed, because by
+   * then the scores' registers are free. */
+  __device__ __forceinline__ void mask(uint32_t (&a)[4][4], int stage) const {
+    const uint4 v = bsd_load_shared(shared + SM90_BANDS + 32 * stage);
+    const int end = static_cast<int>(bsd_load_word(shared + SM90_BANDS + 32 * stage + 16)) >> 16;
+    const int64_t row0 = static_cast<int64_t>(static_cast<int>(bsd_load_word(own_tile() + 8))) * 64;
+    const int64_t low = static_cast<int64_t>(v.y) << 32 | v.x;
+    const int64_t high = static_cast<int64_t>(v.w) << 32 | v.z;
+    /* the columns that count for row i: i + first .. i + last */
+    const int first = bsd_clamp_index(C::keys ? row0 - high : low + row0);
+    const int last = bsd_clamp_index(C::keys ? row0 - low : high + row0);
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      const int row = 16 * warp + lane / 4 + 8 * r;
+      const int from = max(first + row, 0) - 2 * (lane % 4), to = min(last + row, end - 1) - 2 * (lane % 4);
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        const uint32_t left = 8 * i >= from && 8 * i <= to ? 0xffffu : 0;
+        const uint32_t right = 8 * i + 1 >= from && 8 * i + 1 <= to ? 0xffff0000u : 0;
+        a[i / 2][i % 2 * 2 + r] &= left | right;
+      }
+    }
   }
 
   /* ---- output ---- */
@@ -414,7 +438,7 @@ template <class C> struct walker {
       bsd_tma_store(&to.of_step[tile.y >> BSD_SM90_MAP_SHIFT], own + which * C::tile + c * 128, c, tile.x,
                     tile.y & ((1 << BSD_SM90_MAP_SHIFT) - 1), head, batch);
   }
-  /* sum * factor added to the fp32 sums of the own tokens. */
+  /* sum * factor added to the fp32 sums of the own tokens, which nobody else adds to at the same time. */
   __device__ __forceinline__ void add_output(const float (&sum)[C::D / 2], float factor, float *to,
                                              uint4 tile, int batch, int head) {
 #pragma unroll
@@ -424,22 +448,23 @@ template <class C> struct walker {
         continue;
       float *row = to + ((batch * p.own_heads + head) * p.tokens + token) * C::D + 2 * (lane % 4);
 #pragma unroll
-      for (int i = 0; i < C::D / 8; i++) {
-        float2 *at = reinterpret_cast<float2 *>(row + 8 * i);
-        float2 v = *at;
-        v.x = fmaf(sum[4 * i + 2 * r], factor, v.x);
-        v.y = fmaf(sum[4 * i + 2 * r + 1], factor, v.y);
-        *at = v;
-      }
+      for (int i = 0; i < C::D / 8; i++)
+        bsd_add_pair(row + 8 * i, sum[4 * i + 2 * r] * factor, sum[4 * i + 2 * r + 1] * factor);
     }
   }
 };
 
+/* A word of shared memory that is the same for all. */
+__device__ __forceinline__ uint32_t load_uniform(uint32_t from) {
+  return __shfl_sync(~0u, bsd_load_word(from), 0);
+}
+
 /* The first set bit's place, 32 if there is none. */
 __device__ __forceinline__ int first_bit(uint32_t bits) { return bits ? __ffs(bits) - 1 : 32; }
 
-/* Walks the items: Consumer has take_own, clear, step<Masked>, and, deferred, begin<Masked> and drain; finish
- * leaves the result and says whether a store of the own pair is under way. */
+/* Walks the items. Consumer: clear, take_own; run<Masked>(n), the next n entries (Masked: one, of which some
+ * pairs do not count), nothing in flight at its ends; finish leaves the result and says whether a store of the
+ * own pair is under way. */
 template <class Consumer>
 __device__ __forceinline__ void consume(const backward_params &p, uint32_t shared, int m, int warp,
                                         int lane) {
@@ -449,70 +474,53 @@ __device__ __forceinline__ void consume(const backward_params &p, uint32_t share
   bool pending = false;        /* a store of the own pair before is under way */
 #pragma unroll 1
   for (;;) {
-    bool have = false, present = false;
-    uint32_t word;
     c.own = shared + C::header + c.place(use) * C::pair;
     c.clear();
+    uint32_t word;
 #pragma unroll 1
     for (;;) {
       bsd_barrier_wait(sm90_barrier(shared, SM90_CHUNK_FULL, chunk % SM90_CHUNK_SLOTS),
                        chunk / SM90_CHUNK_SLOTS);
       const uint32_t at = shared + SM90_CHUNKS + 64 * (chunk % SM90_CHUNK_SLOTS);
-      uint32_t active = __shfl_sync(~0u, bsd_load_word(at + 16 + 4 * m), 0);
-      uint32_t masked = __shfl_sync(~0u, bsd_load_word(at + 32 + 4 * m), 0);
-      word = __shfl_sync(~0u, bsd_load_word(at), 0);
+      word = load_uniform(at);
       if (word & SM90_END)
         break;
-      present = word >> (SM90_PRESENT_SHIFT + m) & 1;
-      if (present && word & SM90_FIRST) {
+      if (word >> (SM90_PRESENT_SHIFT + m) & 1 && word & SM90_FIRST) {
         if (C::residents == 1)
           c.release_own(pending, m);
         bsd_barrier_wait(sm90_barrier(shared, SM90_OWN_FULL, c.place(use)), use / C::residents);
         c.take_own();
       }
-      int left = word & SM90_COUNT;
+      /* what a run needs is read again for each: registers */
 #pragma unroll 1
-      while (left > 0) {
-        int n = 1;
+      for (int e = 0, n; e < static_cast<int>(load_uniform(at) & SM90_COUNT); e += n) {
+        const uint32_t active = load_uniform(at + 16 + 4 * m) >> e;
+        const uint32_t masked = load_uniform(at + 32 + 4 * m) >> e;
+        const int left = static_cast<int>(load_uniform(at) & SM90_COUNT) - e;
         if (!(active & 1)) {
           n = min(first_bit(active), left);
-          if (have)
-            c.drain();
-          have = false;
           c.skip(n);
-        } else if (C::deferred && !have) {
-          if (masked & 1)
-            c.template step<true, true>();
-          else
-            c.template step<false, true>();
-          have = true;
         } else if (masked & 1) {
-          c.template step<true, false>();
+          n = 1;
+          c.template run<true>(1);
         } else {
           n = min(first_bit(~active | masked), left);
-#pragma unroll 1
-          for (int i = 0; i < n; i++)
-            c.template step<false, false>();
+          c.template run<false>(n);
         }
         if (C::residents > 1)
           c.release_own(pending, c.place(use + 1));
-        left -= n;
-        active = n < 32 ? active >> n : 0;
-        masked = n < 32 ? masked >> n : 0;
       }
+      word = load_uniform(at);
       if (word & SM90_LAST)
         break;
       c.free_chunk(chunk);
     }
     if (word & SM90_END)
       break;
-    if (have)
-      c.drain();
-    const int head = __shfl_sync(
-        ~0u,
-        bsd_load_word(shared + SM90_CHUNKS + 64 * (chunk % SM90_CHUNK_SLOTS) + 48 + 4 * m), 0);
+    const int head =
+        load_uniform(shared + SM90_CHUNKS + 64 * (chunk % SM90_CHUNK_SLOTS) + 48 + 4 * m);
     c.free_chunk(chunk);
-    if (!present)
+    if (!(word >> (SM90_PRESENT_SHIFT + m) & 1))
       continue;
     c.release_own(pending, c.place(use + C::residents - 1));
     bsd_named_sync(8 + m, 128); /* nobody reads the own pair any more */
@@ -577,12 +585,10 @@ __global__ void __launch_bounds__(Consumer::C::threads, Consumer::C::ctas)
     bsd_registers_shrink<C::producer>();
     if (warp == 4 * C::members)
       produce<C>(p, shared, lane);
-    else if (warp == 4 * C::members + 1) {
-      if (C::keys)
-        produce_pieces<C>(p, shared, lane);
-      else
-        produce_own_statistics<C>(p, shared, lane);
-    }
+    else if (C::keys)
+      produce_pieces<C>(p, shared, warp - 4 * C::members - 1, 3, lane);
+    else if (warp == 4 * C::members + 1)
+      produce_own_statistics<C>(p, shared, lane);
   } else {
     bsd_registers_grow<C::consumer>();
     consume<Consumer>(p, shared, warp / 4, warp % 4, lane);

@@ -52,60 +52,62 @@ template <class Config> struct key_consumer : walker<Config> {
 #pragma unroll
     for (int i = 0; i < 32; i++)
       s[i] = bsd_exp2(s[i] * exponent);
+    base::pack(prob, s);
     if (Masked)
-      this->mask(s, stage);
-    pack(prob, s);
+      this->mask(prob, stage);
   }
-  static __device__ __forceinline__ void pack(uint32_t (&to)[4][4], const float (&s)[32]) {
+  /* Masked: 0 where P is 0, whatever dP is. */
+  template <bool Masked> __device__ __forceinline__ void gradients(const float (&dp)[32]) {
+    base::pack(ds, dp);
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-      to[i / 2][i % 2 * 2] = bsd_pack2(s[4 * i], s[4 * i + 1], T());
-      to[i / 2][i % 2 * 2 + 1] = bsd_pack2(s[4 * i + 2], s[4 * i + 3], T());
+    for (int i = 0; i < 16; i++) {
+      const uint32_t weight = prob[i / 4][i % 4];
+      ds[i / 4][i % 4] = bsd_multiply2(weight, ds[i / 4][i % 4], T());
+      if (Masked)
+        ds[i / 4][i % 4] &= __vcmpne2(weight, 0);
     }
-  }
-  template <bool Masked> __device__ __forceinline__ void gradients(float (&dp)[32], int stage) {
-    if (Masked)
-      this->mask(dp, stage);
-    pack(ds, dp);
-#pragma unroll
-    for (int i = 0; i < 16; i++)
-      ds[i / 4][i % 4] = bsd_multiply2(prob[i / 4][i % 4], ds[i / 4][i % 4], T());
   }
 
-  /* An entry. Its dS Q is left for the next step or for drain; that of the entry before runs beside S, unless
-   * this is the first. dV of an entry may be in flight at the end of its step. */
-  template <bool Masked, bool First> __device__ __forceinline__ void step() {
-    float s[32];
-    this->wait_full();
-    const uint32_t now = this->tiles, pieces = pieces_now(), before = this->last_empty;
+  /* An entry whose S is in s; unless it is the last, S of the next one comes into s. Its dS Q may still be in
+   * flight at the end if it is not the last. empty: of the entry before, which is freed; none if 0. */
+  template <bool Masked, bool Last>
+  __device__ __forceinline__ void step(float (&s)[32], uint32_t &empty) {
+    const uint32_t now = this->tiles, pieces = pieces_now();
     const int stage = Masked ? this->stage_now() : 0;
-    product(s, 0, pieces);
-    if (First) {
-      bsd_wgmma_wait<0>();
-    } else {
-      this->accumulate(dk, ds, this->last_tiles);
-      bsd_wgmma_wait<1>();
-    }
-    bsd_hold(s);
-    bsd_hold(dv);
     probabilities<Masked>(s, stage);
     product(s, 1, pieces);
     this->accumulate(dv, prob, now + (C::tile >> 4));
     this->advance();
-    bsd_wgmma_wait<1>();
+    bsd_wgmma_wait<Masked ? 0 : 1>();
     bsd_hold(s);
-    if (!First) {
-      bsd_hold(dk);
-      this->release(before);
+    this->release(empty);
+    empty = this->last_empty;
+    gradients<Masked>(s);
+    if (!Last) {
+      this->wait_full();
+      product(s, 0, pieces_now());
     }
-    gradients<Masked>(s, stage);
+    this->accumulate(dk, ds, now);
+    if (!Last) {
+      bsd_wgmma_wait<1>();
+      bsd_hold(s);
+    }
   }
-  __device__ __forceinline__ void drain() {
-    this->accumulate(dk, ds, this->last_tiles);
+  template <bool Masked> __device__ __forceinline__ void run(int n) {
+    float s[32];
+    uint32_t empty = 0;
+    this->wait_full();
+    product(s, 0, pieces_now());
+    bsd_wgmma_wait<0>();
+    bsd_hold(s);
+#pragma unroll 1
+    for (; !Masked && n > 1; n--)
+      step<false, false>(s, empty);
+    step<Masked, true>(s, empty);
     bsd_wgmma_wait<0>();
     bsd_hold(dk);
     bsd_hold(dv);
-    this->release(this->last_empty);
+    this->release(empty);
   }
 
   __device__ __forceinline__ bool finish(int batch, int head) {
@@ -136,7 +138,8 @@ template <class Config> struct key_consumer : walker<Config> {
 
 template <typename T, int D> struct consumers {
   using grouped = key_consumer<backward_config<T, D, D == 64 ? 3 : 2, 1, true, true, 0>>;
-  using single = key_consumer<backward_config<T, D, 1, 2, true, true, 0>>;
+  /* One member at D 128 has too few registers: there, items are always of two (sm90.c). */
+  using single = key_consumer<backward_config<T, D, D == 64 ? 1 : 2, D == 64 ? 2 : 1, true, true, 0>>;
 
   static bsd_status open(bsd_error *error) {
     BSD_TRY(allow<grouped>(error));

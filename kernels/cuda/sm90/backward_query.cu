@@ -60,13 +60,9 @@ template <class Config> struct query_consumer : walker<Config> {
 #pragma unroll
     for (int i = 0; i < 32; i++)
       s[i] *= dp[i] - (i & 2 ? d1 : d0);
+    base::pack(ds, s);
     if (Masked)
-      this->mask(s, stage);
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-      ds[i / 2][i % 2 * 2] = bsd_pack2(s[4 * i], s[4 * i + 1], T());
-      ds[i / 2][i % 2 * 2 + 1] = bsd_pack2(s[4 * i + 2], s[4 * i + 3], T());
-    }
+      this->mask(ds, stage);
   }
 
   /* An entry. Deferred: its own dS K is left for the next step or for drain, that of the entry before runs
@@ -111,6 +107,20 @@ template <class Config> struct query_consumer : walker<Config> {
     for (int i = 0; i < C::D / 2; i++)
       dq[i] = (i & 2 ? none1 : none0) ? 0 : dq[i];
   }
+  template <bool Masked> __device__ __forceinline__ void run(int n) {
+    if (C::deferred) {
+      step<Masked, true>();
+      n--;
+    }
+#pragma unroll 1
+    for (; !Masked && n > 0; n--)
+      step<false, false>();
+    if (C::deferred)
+      drain();
+    else if (Masked)
+      step<true, false>();
+  }
+
   __device__ __forceinline__ bool finish(int batch, int head) {
     clear_unseeing();
     const uint4 tile = bsd_load_shared(this->own_tile());
@@ -136,7 +146,7 @@ template <class Config> struct query_consumer : walker<Config> {
 
 template <typename T, int D> struct consumers {
   using grouped = query_consumer<
-      backward_config<T, D, D == 64 ? 3 : 2, 1, false, D != 64, D == 64 ? 2 : 0>>;
+      backward_config<T, D, D == 64 ? 3 : 2, 1, false, true, D == 64 ? 1 : 0>>;
   using single = query_consumer<backward_config<T, D, 1, 2, false, true, 0>>;
 
   static bsd_status open(bsd_error *error) {
