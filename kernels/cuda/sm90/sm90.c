@@ -31,40 +31,85 @@ static int applies_backward(const bsd_cuda_device *device, const bsd_kernel_shap
   return 0;
 }
 
-int bsd_sm90_ctas(int64_t head_dim, int members) {
-  return members > 1 ? 1 : head_dim == 64 ? 3 : 2;
+/* Work lists of one bsd_lists: for the forward, and for dq or dk, dv (by whose rows they are). */
+typedef struct family_work {
+  bsd_sm90_work *forward, *backward;
+} family_work;
+
+static bsd_sm90_pass *backward_pass(const bsd_lists *lists, int64_t pass) {
+  const family_work *work = lists->extra[BSD_SM90_FAMILY];
+  return &work->backward->passes[pass];
 }
 
 static bsd_status forward(void *device, const bsd_call *call, const bsd_lists *lists, int64_t pass,
                           int stage, void *stream, bsd_error *error) {
-  bsd_sm90_work *work = lists->extra[BSD_SM90_FAMILY];
-  return bsd_sm90_forward(device, call, &work->passes[pass], stage, stream, error);
+  const family_work *work = lists->extra[BSD_SM90_FAMILY];
+  return bsd_sm90_forward(device, call, &work->forward->passes[pass], stage, stream, error);
+}
+
+static bsd_status backward_dq(void *device, const bsd_call *call, const bsd_lists *lists,
+                              int64_t pass, int stage, void *stream, bsd_error *error) {
+  return bsd_sm90_backward_dq(device, call, backward_pass(lists, pass), stage, stream, error);
+}
+
+static bsd_status backward_dkv(void *device, const bsd_call *call, const bsd_lists *lists,
+                               int64_t pass, int stage, void *stream, bsd_error *error) {
+  return bsd_sm90_backward_dkv(device, call, backward_pass(lists, pass), stage, stream, error);
 }
 
 static bsd_status open_family(const bsd_cuda_device *device, bsd_error *error) {
   (void)device;
   BSD_TRY(bsd_sm90_maps_open(error));
-  return bsd_sm90_forward_open(error);
+  BSD_TRY(bsd_sm90_forward_open(error));
+  BSD_TRY(bsd_sm90_backward_dq_open(error));
+  return bsd_sm90_backward_dkv_open(error);
+}
+
+static void discard(void *extra) {
+  family_work *work = extra;
+  if (work == NULL)
+    return;
+  bsd_sm90_work_destroy(work->forward);
+  bsd_sm90_work_destroy(work->backward);
+  bsd_free(work);
+}
+
+static bsd_status create_work(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
+                              const bsd_lists *lists, family_work *work, bsd_error *error) {
+  const int64_t multiprocessors = device->multiprocessors;
+  const int is_narrow = shape->head_dim == 64;
+  const int64_t forward_places[] = {multiprocessors, multiprocessors * (is_narrow ? 3 : 2)};
+  const int64_t backward_places[] = {multiprocessors, multiprocessors * 2};
+  int has_rows = 0, has_columns = 0;
+  for (int64_t i = 0; i < lists->npasses; i++)
+    *(lists->passes[i].rows_are_keys ? &has_columns : &has_rows) = 1;
+  if (has_rows)
+    BSD_TRY(bsd_sm90_work_create(shape, lists->passes, lists->npasses, is_narrow ? 4 : 3,
+                                 forward_places, &work->forward, error));
+  /* dk, dv at D 128 have no kernel for items of one member */
+  const int width = is_narrow ? 3 : has_columns ? -2 : 2;
+  return bsd_sm90_work_create(shape, lists->passes, lists->npasses, width, backward_places,
+                              &work->backward, error);
 }
 
 static bsd_status prepare(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
                           bsd_lists *lists, void **extra, bsd_error *error) {
-  bsd_sm90_work *work = NULL;
-  BSD_TRY(bsd_sm90_work_create(shape, lists->passes, lists->npasses, shape->head_dim == 64 ? 4 : 3,
-                               device->multiprocessors, &work, error));
-  *extra = work;
-  return BSD_OK;
+  family_work *work = NULL;
+  BSD_TRY(bsd_alloc(&work, 1, sizeof *work, error));
+  const bsd_status status = create_work(device, shape, lists, work, error);
+  if (status == BSD_OK)
+    *extra = work;
+  else
+    discard(work);
+  return status;
 }
 
-static void discard(void *extra) {
-  bsd_sm90_work_destroy(extra);
-}
-
-const bsd_cuda_family bsd_cuda_sm90 = {.name = "sm90",
-                                       .id = BSD_KERNEL_SM90,
-                                       .forward = {.applies = applies, .forward = forward},
-                                       .backward = {.applies = applies_backward},
-                                       .open = open_family,
-                                       .least_capability = 90,
-                                       .prepare = prepare,
-                                       .discard = discard};
+const bsd_cuda_family bsd_cuda_sm90 = {
+    .name = "sm90",
+    .id = BSD_KERNEL_SM90,
+    .forward = {.applies = applies, .forward = forward},
+    .backward = {.applies = applies_backward, .backward_dq = backward_dq, .backward_dkv = backward_dkv},
+    .open = open_family,
+    .least_capability = 90,
+    .prepare = prepare,
+    .discard = discard};

@@ -33,7 +33,7 @@ typedef struct builder {
   const bsd_pass *pass;
   int width;
   int forced; /* groups stand whatever they share */
-  int multiprocessors;
+  const int64_t *places; /* CTAs of a launch of grouped items, of single ones */
   bsd_sm90_arrays to;
   int64_t shared, walked; /* of a stage: entries of members, entries of unions */
 } builder;
@@ -407,8 +407,7 @@ static bsd_status add_stage(builder *b, bsd_sm90_cut *cuts, int stage, bsd_sm90_
     BSD_TRY(try_width(b, cuts, stage, 1, out, error));
   }
   made->items = NULL;
-  const int ctas = bsd_sm90_ctas(b->shape->head_dim, made->grouped ? b->width : 1);
-  BSD_TRY(order_items(b, first, (int64_t)b->multiprocessors * ctas, out, error));
+  BSD_TRY(order_items(b, first, b->places[made->grouped ? 0 : 1], out, error));
   made->nitems = out->nitems - first;
   return BSD_OK;
 }
@@ -495,12 +494,12 @@ static void free_arrays(bsd_sm90_arrays *a) {
 }
 
 static bsd_status make_pass(piece *p, const bsd_kernel_shape *shape, const bsd_pass *pass,
-                            int width, int multiprocessors, bsd_sm90_pass *made, bsd_error *error) {
+                            int width, const int64_t *places, bsd_sm90_pass *made, bsd_error *error) {
   builder b = {.shape = shape,
                .pass = pass,
                .width = abs(width),
                .forced = width < 0,
-               .multiprocessors = multiprocessors};
+               .places = places};
   bsd_sm90_arrays out = {0};
   bsd_status status = build_pass(&b, &out, made, error);
   if (status == BSD_OK)
@@ -524,7 +523,7 @@ static bsd_status upload(const piece *p, bsd_sm90_work *work, bsd_error *error) 
 }
 
 bsd_status bsd_sm90_work_create(const bsd_kernel_shape *shape, const bsd_pass *passes,
-                                int64_t npasses, int width, int multiprocessors,
+                                int64_t npasses, int width, const int64_t places[2],
                                 bsd_sm90_work **work, bsd_error *error) {
   piece p = {NULL, 0, 0};
   bsd_sm90_work *made;
@@ -532,7 +531,7 @@ bsd_status bsd_sm90_work_create(const bsd_kernel_shape *shape, const bsd_pass *p
   made->npasses = npasses;
   bsd_status status = bsd_alloc(&made->passes, npasses, sizeof *made->passes, error);
   for (int64_t i = 0; i < npasses && status == BSD_OK; i++)
-    status = make_pass(&p, shape, &passes[i], width, multiprocessors, &made->passes[i], error);
+    status = make_pass(&p, shape, &passes[i], width, places, &made->passes[i], error);
   if (status == BSD_OK)
     status = upload(&p, made, error);
   bsd_free(p.host);

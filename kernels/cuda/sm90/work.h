@@ -80,14 +80,11 @@ typedef struct bsd_sm90_work {
   int64_t bytes;
 } bsd_sm90_work;
 
-/* How many CTAs of so many members of the forward kernel a multiprocessor holds. */
-int bsd_sm90_ctas(int64_t head_dim, int members);
-
-/* width: members of an item where grouping pays; 1: never group; negative: always (for tests).
- * multiprocessors: of the device. Uploads. Errors: MEMORY, UNSUPPORTED (2^24 tiles in a pass, 2^31 slots),
- * BACKEND. */
+/* width: members of an item where grouping pays; 1: never group; negative: always. places: CTAs of a launch
+ * of grouped items, and of items of one member. Uploads. Errors: MEMORY, UNSUPPORTED (2^24 tiles in a pass,
+ * 2^31 slots), BACKEND. */
 bsd_status bsd_sm90_work_create(const bsd_kernel_shape *shape, const bsd_pass *passes,
-                                int64_t npasses, int width, int multiprocessors,
+                                int64_t npasses, int width, const int64_t places[2],
                                 bsd_sm90_work **work, bsd_error *error);
 void bsd_sm90_work_destroy(bsd_sm90_work *work);
 
