@@ -18,7 +18,7 @@ struct softmax {
 /* Scores become probabilities; factor rescales what is summed so far. */
 template <int N>
 __device__ __forceinline__ void update(softmax &state, float (&x)[N][4], const step_table &s,
-                                       float scale, float (&factor)[2]) {
+                                       int first, float scale, float (&factor)[2]) {
   const bool partial = s.partial[0] | s.partial[1];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
@@ -30,7 +30,7 @@ __device__ __forceinline__ void update(softmax &state, float (&x)[N][4], const s
       for (int e = 0; e < 2; e++) {
         float &score = x[j][2 * r + e];
         score *= scale;
-        if (partial && !counts(s, own, my_column(j) + e))
+        if (partial && !counts(s, own, my_column(first + j) + e))
           score = bsd_minus_infinity();
         maximum = fmaxf(maximum, score);
       }
@@ -125,26 +125,33 @@ __global__ void __launch_bounds__(S::threads, S::slots == 16    ? 8
   copy_rows<S, S::slots>(own_tile, slots.own.first_row, static_cast<int>(call.head_dim), items);
   bsd_copy_async_wait();
   __syncthreads();
+  constexpr int groups = S::width <= 128 ? 8 : 4; /* of 8 slots at once: registers */
   own_rows<S> q;
   q.set(own_tile);
   softmax state = {{bsd_minus_infinity(), bsd_minus_infinity()}, {0, 0}};
   float total[S::width / 8][4] = {};
-  walk<S>(
-      slots, k_tiles, v_tiles, t.steps, call, items,
-      [&](step_table &to, int step) { put_keys<S>(to, t, call, step); },
+  walk<S, false>(
+      slots, t, k_tiles, v_tiles, t.steps, call, items,
+      [&](int step, int j) { return tile_number(t, step, j); },
+      [&](const bsd_cuda_tile &tile, int number, int step, int j) {
+        return find_key(t, call, tile, number, step, j);
+      },
       [&](const step_table &s, uint32_t k_tile, uint32_t v_tile) {
-        float x[BSD_SM80_STEP / 8][4], factor[2];
-        multiply_rows<S>(x, q, k_tile, 0);
-        update(state, x, s, call.scale * log2_e, factor);
-        /* Multiplying by 1 changes nothing: where no maximum of the warp moved, it is left out. */
-        if (__any_sync(0xffffffffu, factor[0] != 1 || factor[1] != 1)) {
+#pragma unroll 1
+        for (int first = 0; first < BSD_SM80_STEP / 8; first += groups) {
+          float x[groups][4], factor[2];
+          multiply_rows<S>(x, q, k_tile, first);
+          update(state, x, s, first, call.scale * log2_e, factor);
+          /* Multiplying by 1 changes nothing: where no maximum of the warp moved, it is left out. */
+          if (__any_sync(0xffffffffu, factor[0] != 1 || factor[1] != 1)) {
 #pragma unroll
-          for (int j = 0; j < S::width / 8; j++) {
-            total[j][0] *= factor[0], total[j][1] *= factor[0];
-            total[j][2] *= factor[1], total[j][3] *= factor[1];
+            for (int j = 0; j < S::width / 8; j++) {
+              total[j][0] *= factor[0], total[j][1] *= factor[0];
+              total[j][2] *= factor[1], total[j][3] *= factor[1];
+            }
           }
+          weigh_rows<S>(total, x, v_tile, first, 0);
         }
-        weigh_rows<S>(total, x, v_tile, 0, 0);
       });
   finish<S>(slots.own, t, call, state, total);
 }

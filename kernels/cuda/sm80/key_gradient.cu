@@ -68,12 +68,15 @@ __global__ void __launch_bounds__(S::threads, S::slots == 16   ? 8
   k.set(k_tile);
   v.set(v_tile);
   float total_k[S::columns / 8][4] = {}, total_v[S::columns / 8][4] = {};
-  walk<S>(
-      slots, q_tiles, do_tiles, heads * t.steps, call, items,
-      [&](step_table &to, int step) {
-        const int which = min(step / max(t.steps, 1), heads - 1);
-        put_queries<S>(to, t, call, __ldg(t.list->heads + t.item.place + which),
-                       step - which * t.steps);
+  walk<S, true>(
+      slots, t, q_tiles, do_tiles, heads * t.steps, call, items,
+      [&](int step, int j) {
+        return step < heads * t.steps ? tile_number(t, step % t.steps, j) : -1;
+      },
+      [&](const bsd_cuda_tile &tile, int number, int step, int j) {
+        const int which = step < heads * t.steps ? step / t.steps : 0;
+        return find_query(t, call, __ldg(t.list->heads + t.item.place + which), tile, number,
+                          step - which * t.steps, j);
       },
       [&](const step_table &s, uint32_t q_tile, uint32_t do_tile) {
 #pragma unroll 1

@@ -48,7 +48,7 @@ __device__ __forceinline__ void score_gradient(float (&x)[N][4], const float (&d
 
 template <typename S>
 __global__ void __launch_bounds__(S::threads, S::slots == 16   ? 8
-                                              : S::width == 64 ? 3
+                                              : S::width == 64 ? 2
                                                                : 1)
     query_gradient(const bsd_call call, const bsd_cuda_list *lists, const bsd_cuda_item *items,
                    int subtiles) {
@@ -73,9 +73,12 @@ __global__ void __launch_bounds__(S::threads, S::slots == 16   ? 8
   d_o.set(do_tile);
   const statistics own = load_statistics(slots.own, t, call);
   float total[S::columns / 8][4] = {};
-  walk<S>(
-      slots, k_tiles, v_tiles, t.steps, call, items,
-      [&](step_table &to, int step) { put_keys<S>(to, t, call, step); },
+  walk<S, false>(
+      slots, t, k_tiles, v_tiles, t.steps, call, items,
+      [&](int step, int j) { return tile_number(t, step, j); },
+      [&](const bsd_cuda_tile &tile, int number, int step, int j) {
+        return find_key(t, call, tile, number, step, j);
+      },
       [&](const step_table &s, uint32_t k_tile, uint32_t v_tile) {
 #pragma unroll 1
         for (int first = 0; first < BSD_SM80_STEP / 8; first += groups) {

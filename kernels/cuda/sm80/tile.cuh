@@ -186,81 +186,89 @@ __device__ __forceinline__ task my_task(const bsd_call &call, const bsd_cuda_lis
   return t;
 }
 
-/* The other side's token in slot j of a step, and the own slots [first, last] that it pairs with; index -1:
- * none. Sign +1: own slots are queries, -1: keys. */
+/* What is known of one slot of a step before it stands in the table. The look-up of a step is spread over three
+ * iterations, so that no load is waited for: tile number, tile, then rows and statistics. */
+struct slot_state {
+  const char *first_row, *second_row;
+  int first, last; /* own slots that it pairs with, inclusive */
+  float lse, delta;
+  bool there;
+};
+
+/* The other side's tile that slot j of a step lies in, -1: none. */
+__device__ __forceinline__ int tile_number(const task &t, int step, int j) {
+  const int entry = (step * BSD_SM80_STEP + j) / t.block;
+  return entry < t.item.count ? __ldg(t.list->tiles + t.item.tiles + entry) : -1;
+}
+
+__device__ __forceinline__ bsd_cuda_tile tile_of(const task &t, int number) {
+  return bsd_load_tile(t.list->blocks + max(number, 0));
+}
+
+/* The token in slot j of a step, whose tile this is; index -1: none, or it pairs with no own slot. Sign +1: own
+ * slots are queries, -1: keys. */
 template <int Sign>
-__device__ __forceinline__ bsd_cuda_token find_slot(const task &t, int step, int j, int &first,
-                                                    int &last) {
-  const int at = step * BSD_SM80_STEP + j, entry = at / t.block, slot = at % t.block;
-  first = BSD_SM80_STEP, last = -1;
-  if (entry >= t.item.count)
-    return {-1, 0};
-  const bsd_cuda_tile tile =
-      bsd_load_tile(t.list->blocks + __ldg(t.list->tiles + t.item.tiles + entry));
-  if (slot >= tile.tokens)
-    return {-1, 0};
+__device__ __forceinline__ bsd_cuda_token find_token(const task &t, const bsd_cuda_tile &tile,
+                                                     int number, int step, int j, slot_state &s) {
+  const int slot = (step * BSD_SM80_STEP + j) % t.block;
   const int64_t distance = tile.t0 + slot - t.own.t0 - t.own_first;
   const int64_t low = Sign > 0 ? distance - t.list->highest : distance + t.list->lowest;
   const int64_t high = Sign > 0 ? distance - t.list->lowest : distance + t.list->highest;
-  first = static_cast<int>(max(low, static_cast<int64_t>(0)));
-  last = static_cast<int>(min(high, static_cast<int64_t>(t.own_tokens - 1)));
-  if (low >= t.own_tokens || high < 0 || first > last) {
-    first = BSD_SM80_STEP, last = -1;
+  s.first = static_cast<int>(max(low, static_cast<int64_t>(0)));
+  s.last = static_cast<int>(min(high, static_cast<int64_t>(t.own_tokens - 1)));
+  if (number < 0 || slot >= tile.tokens || low >= t.own_tokens || high < 0)
     return {-1, 0};
-  }
   return bsd_token_of_slot(tile, t.list->fragments, slot);
 }
 
-/* Writes slot j of a step; called by whole warps of which each has one half of the step. */
-__device__ __forceinline__ void put_slot(step_table &to, int j, const task &t, int first, int last,
-                                         bool there, const char *first_row,
-                                         const char *second_row) {
-  to.first_row[j] = there ? first_row : nullptr;
-  to.second_row[j] = there ? second_row : nullptr;
-  to.first[j] = static_cast<short>(there ? first : BSD_SM80_STEP);
-  to.last[j] = static_cast<short>(there ? last : -1);
+/* A key, if some own slot may see it. */
+__device__ __forceinline__ slot_state find_key(const task &t, const bsd_call &call,
+                                               const bsd_cuda_tile &tile, int number, int step,
+                                               int j) {
+  slot_state s;
+  const bsd_cuda_token token = find_token<1>(t, tile, number, step, j, s);
+  const int64_t head = t.item.head / (call.heads / call.kv_heads);
+  s.there = token.index >= 0;
+  s.first_row = bsd_operand_row(call.k, token, t.batch, head, call.head_dim, 2);
+  s.second_row = bsd_operand_row(call.v, token, t.batch, head, call.head_dim, 2);
+  s.lse = s.delta = 0;
+  return s;
+}
+
+/* A query of one head. lse is the raw one until put_slot judges it: one that sees no key counts as missing. */
+__device__ __forceinline__ slot_state find_query(const task &t, const bsd_call &call, int64_t head,
+                                                 const bsd_cuda_tile &tile, int number, int step,
+                                                 int j) {
+  slot_state s;
+  const bsd_cuda_token token = find_token<-1>(t, tile, number, step, j, s);
+  s.there = token.index >= 0;
+  s.first_row = bsd_operand_row(call.q, token, t.batch, head, call.head_dim, 2);
+  s.second_row = bsd_operand_row(call.d_o, token, t.batch, head, call.head_dim, 2);
+  s.lse = bsd_minus_infinity(), s.delta = 0;
+  if (s.there) {
+    s.lse = bsd_operand_value(call.lse, token, t.batch, head, call.heads, call.tokens);
+    s.delta = bsd_operand_value(call.delta, token, t.batch, head, call.heads, call.tokens);
+  }
+  return s;
+}
+
+/* Writes slot j of a step; called by whole warps of which each has one half of the step. Statistics of what is
+ * not there make every probability 0. */
+__device__ __forceinline__ void put_slot(step_table &to, int j, const task &t,
+                                         const slot_state &s) {
+  const bool there = s.there && s.lse != bsd_minus_infinity();
+  to.first_row[j] = there ? s.first_row : nullptr;
+  to.second_row[j] = there ? s.second_row : nullptr;
+  to.first[j] = static_cast<short>(there ? s.first : BSD_SM80_STEP);
+  to.last[j] = static_cast<short>(there ? s.last : -1);
+  to.lse[j] = there ? s.lse * log2_e : -bsd_minus_infinity();
+  to.delta[j] = there ? s.delta : 0;
   const bool any_seen = __any_sync(0xffffffffu, there);
-  const bool any_partial = __any_sync(0xffffffffu, !there || first > 0 || last < t.own_tokens - 1);
+  const bool any_partial =
+      __any_sync(0xffffffffu, !there || s.first > 0 || s.last < t.own_tokens - 1);
   if ((j & 31) == 0) {
     to.seen[j >> 5] = any_seen;
     to.partial[j >> 5] = any_partial;
-  }
-}
-
-/* Looks up the keys of a step, those that some own slot may see. */
-template <typename S>
-__device__ __forceinline__ void put_keys(step_table &to, const task &t, const bsd_call &call,
-                                         int step) {
-  for (int j = threadIdx.x; j < BSD_SM80_STEP; j += S::threads) {
-    int first, last;
-    const bsd_cuda_token token = find_slot<1>(t, step, j, first, last);
-    const int64_t head = t.item.head / (call.heads / call.kv_heads);
-    put_slot(to, j, t, first, last, token.index >= 0,
-             bsd_operand_row(call.k, token, t.batch, head, call.head_dim, 2),
-             bsd_operand_row(call.v, token, t.batch, head, call.head_dim, 2));
-  }
-}
-
-/* The same for the queries of one head. One that sees no key at all counts as missing; its statistics make
- * every probability 0. */
-template <typename S>
-__device__ __forceinline__ void put_queries(step_table &to, const task &t, const bsd_call &call,
-                                            int64_t head, int step) {
-  for (int j = threadIdx.x; j < BSD_SM80_STEP; j += S::threads) {
-    int first, last;
-    float lse = bsd_minus_infinity(), delta = 0;
-    bsd_cuda_token token = find_slot<-1>(t, step, j, first, last);
-    if (token.index >= 0)
-      lse = bsd_operand_value(call.lse, token, t.batch, head, call.heads, call.tokens);
-    if (lse == bsd_minus_infinity())
-      token.index = -1;
-    else
-      delta = bsd_operand_value(call.delta, token, t.batch, head, call.heads, call.tokens);
-    to.lse[j] = lse == bsd_minus_infinity() ? -bsd_minus_infinity() : lse * log2_e;
-    to.delta[j] = delta;
-    put_slot(to, j, t, first, last, token.index >= 0,
-             bsd_operand_row(call.q, token, t.batch, head, call.head_dim, 2),
-             bsd_operand_row(call.d_o, token, t.batch, head, call.head_dim, 2));
   }
 }
 
@@ -297,13 +305,27 @@ __device__ __forceinline__ int my_column(int j) {
   return 8 * j + 2 * (threadIdx.x & 3);
 }
 
-/* The loop over steps, as all three kernels have it:  look up (s + 2), copy (s + 1), compute (s).
- * With one stage, copying waits until the step before has been computed. */
-template <typename S, typename LookUp, typename Compute>
-__device__ __forceinline__ void walk(tables &slots, uint32_t first_tiles, uint32_t second_tiles,
-                                     int steps, const bsd_call &call, const void *any,
-                                     LookUp look_up, Compute compute) {
-  const int head_dim = static_cast<int>(call.head_dim);
+/* The loop over steps, as all three kernels have it. While step s is computed, the rows of s + 1 are copied, the
+ * slots of s + 2 resolved, the tiles of s + 3 and the tile numbers of s + 4 loaded. With one stage of tiles,
+ * copying waits until the step before has been computed.
+ * number(step, j), resolve(tile, number, step, j) -> slot_state, compute(table, first tile, second tile). */
+template <typename S, bool HasStatistics, typename Number, typename Resolve, typename Compute>
+__device__ __forceinline__ void
+walk(tables &slots, const task &t, uint32_t first_tiles, uint32_t second_tiles, int steps,
+     const bsd_call &call, const void *any, Number number, Resolve resolve, Compute compute) {
+  constexpr int mine = S::threads < BSD_SM80_STEP ? BSD_SM80_STEP / S::threads : 1;
+  const int head_dim = static_cast<int>(call.head_dim), j0 = threadIdx.x;
+  const bool looks_up = j0 < BSD_SM80_STEP; /* whole warps */
+  int next_number[mine] = {}, tile_number_of[mine] = {};
+  bsd_cuda_tile tile[mine] = {};
+  slot_state state[mine];
+  auto load =
+      [&](int i,
+          int step) { /* when `step` is resolved: the tile of the next, the number after it */
+                      tile_number_of[i] = next_number[i];
+                      tile[i] = tile_of(t, tile_number_of[i]);
+                      next_number[i] = number(step + 2, j0 + i * S::threads);
+      };
   auto copy = [&](int step) {
     const step_table &s = slots.step[step % BSD_SM80_TABLES];
     const int stage = step % S::stages;
@@ -313,8 +335,40 @@ __device__ __forceinline__ void walk(tables &slots, uint32_t first_tiles, uint32
                                   any);
     }
   };
-  look_up(slots.step[0], 0);
-  look_up(slots.step[1], 1);
+  /* Where rows alone are looked up, that is done when the slot is put: registers are dearer than time. */
+  auto look_ahead = [&](int step) {
+#pragma unroll
+    for (int i = 0; i < mine; i++) {
+      const int j = j0 + i * S::threads;
+      if (HasStatistics)
+        state[i] = resolve(tile[i], tile_number_of[i], step, j);
+      if (HasStatistics)
+        load(i, step);
+    }
+  };
+  auto put = [&](int step) {
+#pragma unroll
+    for (int i = 0; i < mine; i++) {
+      const int j = j0 + i * S::threads;
+      if (!HasStatistics)
+        state[i] = resolve(tile[i], tile_number_of[i], step, j);
+      put_slot(slots.step[step % BSD_SM80_TABLES], j, t, state[i]);
+      if (!HasStatistics)
+        load(i, step);
+    }
+  };
+  if (looks_up) {
+#pragma unroll
+    for (int i = 0; i < mine; i++) {
+      tile_number_of[i] = number(0, j0 + i * S::threads);
+      next_number[i] = number(1, j0 + i * S::threads);
+      tile[i] = tile_of(t, tile_number_of[i]);
+    }
+    look_ahead(0);
+    put(0);
+    look_ahead(1);
+    put(1);
+  }
   __syncthreads();
   if (S::stages > 1)
     copy(0);
@@ -328,10 +382,13 @@ __device__ __forceinline__ void walk(tables &slots, uint32_t first_tiles, uint32
     __syncthreads(); /* this step's rows and the next one's table are there */
     if (S::stages > 1)
       copy(step + 1);
-    look_up(slots.step[(step + 2) % BSD_SM80_TABLES], step + 2);
+    if (looks_up)
+      look_ahead(step + 2);
     if (s.seen[0] | s.seen[1])
       compute(s, first_tiles + step % S::stages * S::step_bytes,
               second_tiles + step % S::stages * S::step_bytes);
+    if (looks_up)
+      put(step + 2);
   }
 }
 
