@@ -258,7 +258,8 @@ START_TEST(scatter_and_gather_are_inverse) {
     bsd_problem wanted = library_problem(&problem->p, BSD_F32, layout.spec);
     bsd_pattern *pattern = library_pattern(&problem->p.pattern);
     bsd_plan *plan = NULL;
-    library_expect(bsd_plan_create(context, pattern, &wanted, &plan), context, "bsd_plan_create");
+    library_expect(device_plan_create(context, pattern, &wanted, &plan), context,
+                   "bsd_plan_create");
     int good = x % 3 == 0 ? moves_right(context, plan, &problem->p, rank == 0 ? 0 : n, n)
                           : moves_right(context, plan, &problem->p, n * rank / ranks,
                                         n * (rank + 1) / ranks);

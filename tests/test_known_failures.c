@@ -235,7 +235,7 @@ static bsd_plan *zigzag_plan(const oracle_problem *p) {
   bsd_problem problem = library_problem(p, BSD_F32, (bsd_layout_spec){.kind = BSD_LAYOUT_ZIGZAG});
   bsd_pattern *pattern = library_pattern(&p->pattern);
   bsd_plan *plan = NULL;
-  library_expect(bsd_plan_create(context, pattern, &problem, &plan), context, "bsd_plan_create");
+  library_expect(device_plan_create(context, pattern, &problem, &plan), context, "bsd_plan_create");
   bsd_pattern_destroy(pattern);
   return plan;
 }
@@ -341,7 +341,7 @@ static void check_huge(const oracle_problem *p, const attention_inputs *inputs, 
   bsd_plan *plan = NULL;
   int64_t rows = 2 * p->heads * p->n;
   float *lse = on_device(oracle_alloc(rows, sizeof *lse), rows * (int64_t)sizeof *lse);
-  library_expect(bsd_plan_create(alone, pattern, &problem, &plan), alone, "bsd_plan_create");
+  library_expect(device_plan_create(alone, pattern, &problem, &plan), alone, "bsd_plan_create");
   library_expect(
       bsd_forward(plan, &h[0].tensor, &h[1].tensor, &h[2].tensor, &h[4].tensor, lse, NULL), alone,
       "bsd_forward");

@@ -1,7 +1,11 @@
 #!/bin/sh
 # kill-rank.sh - kills or stops a rank in mid-exchange: every survivor says so in time, and the job ends.
 #
-# usage: kill-rank.sh [COUNT]      runs COUNT of the 216 cases (default 10, spread over them)
+# usage: kill-rank.sh [COUNT [SECONDS]]   runs COUNT of the 216 cases (default 10, spread over them); a job
+#                                         may take SECONDS (default 10; starting a GPU takes its time)
+#
+# BSD_TEST_BACKEND=cuda and BSD_TEST_TRANSPORT=nccl do the same on a GPU and over NCCL; BSD_TEST_WRAPPER is
+# run in front of each rank's program.
 #
 # A case: 2 to 4 ranks, the victim, the point of its exchange, forward or backward, the signal (see
 # survive.h), over shared memory. (Over TCP, Open MPI 4.1 writes to the dead rank's socket: SIGPIPE ends a
@@ -14,6 +18,7 @@
 set -u
 
 count=${1:-10}
+longest=${2:-10}
 deadline=1
 here=$(dirname "$0")
 program=${builddir:-.}/tests/mpi/survive
@@ -74,11 +79,12 @@ run_case() { # RANKS VICTIM POINT SIGNAL
   rm -f "$directory"/*
   start=$(date +%s)
   # shellcheck disable=SC2086 # the options are lists of words
-  timeout -k 2 20 "$MPIRUN" $mpi_options --mca btl ^tcp --enable-recovery -np "$1" "$program" \
+  timeout -k 2 "$((2 * longest))" "$MPIRUN" $mpi_options --mca btl ^tcp --enable-recovery -np "$1" \
+    ${BSD_TEST_WRAPPER:-} "$program" \
     "$directory" "$4" "$2" "$3" "$deadline" >"$directory/output" 2>&1 </dev/null
   took=$(($(date +%s) - start))
   wrong=$(
-    [ "$took" -le 10 ] || echo "the job took $took s"
+    [ "$took" -le "$longest" ] || echo "the job took $took s"
     rank=0
     while [ "$rank" -lt "$1" ]; do
       judge_rank "$rank" "$2" "$4"

@@ -14,6 +14,9 @@
 #include <unistd.h>
 
 #include "src/bsdattn_mpi.h"
+#ifdef HAVE_NCCL
+#include "src/bsdattn_nccl.h"
+#endif
 #include "survive.h"
 
 static void sleep_for(double seconds) {
@@ -62,6 +65,20 @@ static void report(const scenario *scenario, int rank, bsd_status status, double
   fclose(file);
 }
 
+#ifdef HAVE_NCCL
+/* BSD_TEST_TRANSPORT=nccl takes NCCL in place of MPI. */
+static bsd_status create_comm(bsd_comm **comm, bsd_error *error) {
+  const char *transport = getenv("BSD_TEST_TRANSPORT");
+  return transport != NULL && strcmp(transport, "nccl") == 0
+             ? bsd_comm_create_nccl_mpi(MPI_COMM_WORLD, 60, comm, error)
+             : bsd_comm_create_mpi(MPI_COMM_WORLD, comm, error);
+}
+#else
+static bsd_status create_comm(bsd_comm **comm, bsd_error *error) {
+  return bsd_comm_create_mpi(MPI_COMM_WORLD, comm, error);
+}
+#endif
+
 int main(int argc, char **argv) {
   bsd_comm *comm;
   bsd_error error = {.message = ""};
@@ -76,11 +93,10 @@ int main(int argc, char **argv) {
                              .victim = atoi(argv[3]),
                              .point = (signal_point)atoi(argv[4]),
                              .deadline = atof(argv[5])};
-  if (bsd_comm_create_mpi(MPI_COMM_WORLD, &comm, &error) != BSD_OK) {
+  if (create_comm(&comm, &error) != BSD_OK) {
     fprintf(stderr, "survive: %s\n", error.message);
     return 2;
   }
-  comm->timeout = scenario.deadline;
   double seconds = 0;
   int rank = comm->rank;
   bsd_status status = scenario.point < IN_FORWARD

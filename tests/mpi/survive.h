@@ -7,6 +7,8 @@
 #define ROUNDS      8 /* of a run in which all goes well */
 #define FATAL_ROUND 3 /* in which the victim gets its signal */
 
+#define FIRST_DEADLINE 60 /* seconds, of planning and of round 0, in which connections are made */
+
 typedef enum signal_point {
   BEFORE_BEGIN,
   BEGUN,

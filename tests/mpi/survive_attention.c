@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "src/clock.h"
+#include "support/device.h"
 #include "survive.h"
 
 #define LENGTH 2048
@@ -15,21 +16,21 @@ typedef enum tensor_name { Q, K, V, O, DO, DQ, DK, DV, TENSORS } tensor_name;
 typedef struct attention {
   bsd_context *context;
   bsd_plan *plan;
-  size_t elements; /* of each tensor */
-  bsd_tensor tensors[TENSORS];
-  float *lse;
-  uint64_t digest; /* of the first round's results */
+  size_t elements;             /* of each tensor */
+  bsd_tensor tensors[TENSORS]; /* of the backend's memory */
+  float *lse, *host;           /* host: for one tensor */
+  double deadline;             /* of this round */
+  uint64_t digest;             /* of the first round's results */
 } attention;
 
-static bsd_status make_attention(bsd_comm *comm, const scenario *scenario, attention *made,
-                                 bsd_error *error) {
+static bsd_status make_attention(bsd_comm *comm, attention *made, bsd_error *error) {
   bsd_pattern *pattern;
   int64_t local;
   bsd_context_options options = {.struct_size = sizeof options,
-                                 .backend = BSD_BACKEND_CPU,
+                                 .backend = device_backend(),
                                  .comm = comm,
                                  .threads = 1,
-                                 .timeout_seconds = scenario->deadline};
+                                 .timeout_seconds = FIRST_DEADLINE};
   bsd_problem problem = {.struct_size = sizeof problem,
                          .length = LENGTH,
                          .heads = HEADS,
@@ -47,9 +48,11 @@ static bsd_status make_attention(bsd_comm *comm, const scenario *scenario, atten
     float *data = calloc(made->elements, sizeof *data);
     for (size_t i = 0; i < made->elements; i++)
       data[i] = (float)((i * 7919 + (size_t)(name * 104729 + comm->rank * 31)) % 1000) / 1000;
-    made->tensors[name] = (bsd_tensor){.data = data};
+    made->tensors[name].data = device_push(data, (int64_t)(made->elements * sizeof *data));
   }
   made->lse = calloc((size_t)local * HEADS, sizeof *made->lse);
+  made->lse = device_push(made->lse, local * HEADS * (int64_t)sizeof *made->lse);
+  made->host = calloc(made->elements, sizeof *made->host);
   return BSD_OK;
 }
 
@@ -58,8 +61,10 @@ static uint64_t digest_results(const attention *attention) {
   static const tensor_name results[] = {O, DQ, DK, DV};
   uint64_t digest = 14695981039346656037u;
   for (size_t r = 0; r < sizeof results / sizeof results[0]; r++) {
-    const unsigned char *bytes = attention->tensors[results[r]].data;
-    for (size_t i = 0; i < attention->elements * sizeof(float); i++)
+    const unsigned char *bytes = (const unsigned char *)attention->host;
+    size_t size = attention->elements * sizeof(float);
+    device_pull(attention->host, attention->tensors[results[r]].data, (int64_t)size);
+    for (size_t i = 0; i < size; i++)
       digest = (digest ^ bytes[i]) * 1099511628211u;
   }
   return digest;
@@ -82,6 +87,8 @@ static bsd_status run_round(attention *attention, const scenario *scenario, int 
       suffer_later(scenario, pass_seconds[backward] / 2);
     double began = bsd_now();
     bsd_status status = run_pass(attention, backward);
+    if (status == BSD_OK)
+      status = bsd_plan_wait(attention->plan, attention->deadline);
     *seconds = pass_seconds[backward] = bsd_now() - began;
     if (status != BSD_OK)
       return bsd_fail(error, status, "%s", bsd_last_error(attention->context));
@@ -97,10 +104,11 @@ bsd_status run_attention(bsd_comm *comm, const scenario *scenario, double *secon
                          bsd_error *error) {
   attention attention = {.context = NULL};
   double pass_seconds[2] = {0, 0};
-  bsd_status status = make_attention(comm, scenario, &attention, error);
+  bsd_status status = make_attention(comm, &attention, error);
   /* On a busy machine the signal may come some rounds late. */
   int rounds = strcmp(scenario->signal, "pause") == 0 ? ROUNDS : 1000 * ROUNDS;
   for (int round = 0; round < rounds && status == BSD_OK; round++) {
+    comm->timeout = attention.deadline = round == 0 ? FIRST_DEADLINE : scenario->deadline;
     int suffers = round == FATAL_ROUND && comm->rank == scenario->victim;
     status = run_round(&attention, scenario, suffers, pass_seconds, seconds, error);
   }

@@ -61,6 +61,7 @@ bsd_status run_exchanges(bsd_comm *comm, const scenario *scenario, double *secon
                          bsd_error *error) {
   for (int round = 0; round < ROUNDS; round++) {
     double began = bsd_now();
+    comm->timeout = round == 0 ? FIRST_DEADLINE : scenario->deadline;
     bsd_status status = run_round(comm, scenario, round, error);
     *seconds = bsd_now() - began;
     if (status != BSD_OK)

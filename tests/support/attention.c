@@ -233,7 +233,8 @@ attention_result attention_run(bsd_context *context, const attention_case *c,
       c->text && c->text[0] ? library_pattern_text(c->text) : library_pattern(&c->p->pattern);
   bsd_problem problem = library_problem(c->p, c->dtype, c->layout);
   library_expect(bsd_context_rank(context, &r.rank, NULL), context, "bsd_context_rank");
-  library_expect(bsd_plan_create(context, pattern, &problem, &r.plan), context, "bsd_plan_create");
+  library_expect(device_plan_create(context, pattern, &problem, &r.plan), context,
+                 "bsd_plan_create");
   bsd_pattern_destroy(pattern);
   library_expect(bsd_plan_local_length(r.plan, &r.local), context, "bsd_plan_local_length");
   r.positions = oracle_alloc(r.local, sizeof *r.positions);

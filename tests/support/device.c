@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
+#include "src/context.h"
 
 static void must(bsd_status status, const bsd_error *error) {
   if (status == BSD_OK)
@@ -29,6 +30,18 @@ bsd_kernel device_kernel(void) {
          : is_set_to("BSD_TEST_KERNEL", "sm80") ? BSD_KERNEL_SM80
          : is_set_to("BSD_TEST_KERNEL", "sm90") ? BSD_KERNEL_SM90
                                                 : BSD_KERNEL_AUTO;
+}
+
+bsd_status device_plan_create(bsd_context *context, const bsd_pattern *pattern,
+                              const bsd_problem *problem, bsd_plan **plan) {
+  bsd_status status = bsd_plan_create(context, pattern, problem, plan);
+  if (status != BSD_ERR_UNSUPPORTED || context->kernel == BSD_KERNEL_AUTO)
+    return status;
+  bsd_kernel asked = context->kernel;
+  context->kernel = BSD_KERNEL_AUTO;
+  status = bsd_plan_create(context, pattern, problem, plan);
+  context->kernel = asked;
+  return status;
 }
 
 int64_t device_head_dim(int64_t dim) {

@@ -1,7 +1,8 @@
 /* device.h - the backend that the suites run on, and memory that it can read.
  *
- * BSD_TEST_BACKEND=cuda runs the suites on the GPU, BSD_TEST_KERNEL=simt|sm80|sm90 with that kernel family;
- * without them they run on the CPU. There, device memory is the host's own and nothing is copied, so that
+ * BSD_TEST_BACKEND=cuda runs the suites on the GPU, BSD_TEST_KERNEL=simt|sm80|sm90 with that kernel family
+ * where it applies, BSD_TEST_TRANSPORT=nccl over NCCL between ranks; without them they run on the CPU, over
+ * MPI. There, device memory is the host's own and nothing is copied, so that
  * tools which watch host memory see every access. A failure ends the program. */
 #ifndef TESTS_DEVICE_H
 #define TESTS_DEVICE_H
@@ -12,6 +13,10 @@
 
 bsd_backend device_backend(void);
 bsd_kernel device_kernel(void);
+
+/* bsd_plan_create; problems that the family asked for does not have run on the fastest that does. */
+bsd_status device_plan_create(bsd_context *context, const bsd_pattern *pattern,
+                              const bsd_problem *problem, bsd_plan **plan);
 
 /* head_dim, raised to what the backend takes: on CUDA the next multiple of 8. */
 int64_t device_head_dim(int64_t dim);

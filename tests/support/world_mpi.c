@@ -5,7 +5,11 @@
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
+#ifdef HAVE_NCCL
+#include <bsdattn_nccl.h>
+#endif
 
 #include "support/device.h"
 #include "support/library.h"
@@ -14,6 +18,24 @@ static int ranks = 1, rank = 0;
 static bsd_comm *comm; /* NULL: not started by a launcher */
 
 static const char *const launchers[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"};
+
+static bsd_status create_mpi(bsd_comm **made, bsd_error *error) {
+  return bsd_comm_create_mpi(MPI_COMM_WORLD, made, error);
+}
+
+#ifdef HAVE_NCCL
+static bsd_status create_nccl(bsd_comm **made, bsd_error *error) {
+  return bsd_comm_create_nccl_mpi(MPI_COMM_WORLD, 60, made, error);
+}
+#else
+#define create_nccl create_mpi
+#endif
+
+static bsd_status create(bsd_comm **made, bsd_error *error) {
+  const char *transport = getenv("BSD_TEST_TRANSPORT");
+  return transport != NULL && strcmp(transport, "nccl") == 0 ? create_nccl(made, error)
+                                                             : create_mpi(made, error);
+}
 
 void world_start(int *argc, char ***argv) {
   int launched = 0;
@@ -26,10 +48,10 @@ void world_start(int *argc, char ***argv) {
   MPI_Comm_size(MPI_COMM_WORLD, &ranks);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   bsd_error error = {0};
-  bsd_status status = bsd_comm_create_mpi(MPI_COMM_WORLD, &comm, &error);
+  bsd_status status = create(&comm, &error);
   if (status != BSD_OK)
-    fprintf(stderr, "bsd_comm_create_mpi: %s\n", error.message);
-  library_expect(status, NULL, "bsd_comm_create_mpi");
+    fprintf(stderr, "creating the communicator: %s\n", error.message);
+  library_expect(status, NULL, "creating the communicator");
 }
 
 void world_finish(void) {
