@@ -23,6 +23,7 @@ fi
 # hwloc, which Open MPI uses, would look for GPUs on an X display: seconds where "localhost" has no address.
 HWLOC_COMPONENTS=${HWLOC_COMPONENTS:--gl}
 export HWLOC_COMPONENTS
-# Open MPI's own leaks cannot be told apart (its plugins are gone at the end); the suites without MPI judge ours.
+# Open MPI's own leaks cannot be told apart, since its plugins are gone at the end. The suites without
+# MPI judge ours.
 ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
 export ASAN_OPTIONS
