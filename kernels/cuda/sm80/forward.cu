@@ -19,21 +19,19 @@ struct softmax {
 template <int N>
 __device__ __forceinline__ void update(softmax &state, float (&x)[N][4], const step_table &s,
                                        int first, float scale, float (&factor)[2]) {
-  const bool partial = s.partial[0] | s.partial[1];
+#pragma unroll
+  for (int j = 0; j < N; j++)
+#pragma unroll
+    for (int e = 0; e < 4; e++)
+      x[j][e] *= scale;
+  if (s.partial[0] | s.partial[1])
+    mask(x, s, first, bsd_minus_infinity());
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    const int own = my_slot(r);
     float maximum = state.maximum[r];
 #pragma unroll
     for (int j = 0; j < N; j++)
-#pragma unroll
-      for (int e = 0; e < 2; e++) {
-        float &score = x[j][2 * r + e];
-        score *= scale;
-        if (partial && !counts(s, own, my_column(first + j) + e))
-          score = bsd_minus_infinity();
-        maximum = fmaxf(maximum, score);
-      }
+      maximum = fmaxf(maximum, fmaxf(x[j][2 * r], x[j][2 * r + 1]));
     maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, 1));
     maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, 2));
     const float base = maximum == bsd_minus_infinity() ? 0 : maximum;

@@ -13,7 +13,6 @@ namespace {
 template <int N>
 __device__ __forceinline__ void probabilities(float (&x)[N][4], float (&d)[N][4],
                                               const step_table &s, int first, float scale) {
-  const bool partial = s.partial[0] | s.partial[1];
 #pragma unroll
   for (int j = 0; j < N; j++) {
     const float2 lse = *reinterpret_cast<const float2 *>(s.lse + my_column(first + j));
@@ -22,9 +21,11 @@ __device__ __forceinline__ void probabilities(float (&x)[N][4], float (&d)[N][4]
     for (int e = 0; e < 4; e++) {
       x[j][e] = bsd_exp2(fmaf(x[j][e], scale, -(e & 1 ? lse.y : lse.x)));
       d[j][e] = x[j][e] * (d[j][e] - (e & 1 ? delta.y : delta.x));
-      if (partial && !counts(s, my_slot(e >> 1), my_column(first + j) + (e & 1)))
-        x[j][e] = d[j][e] = 0;
     }
+  }
+  if (s.partial[0] | s.partial[1]) {
+    mask(x, s, first, 0);
+    mask(d, s, first, 0);
   }
 }
 

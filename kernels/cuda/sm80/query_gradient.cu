@@ -33,7 +33,6 @@ template <int N>
 __device__ __forceinline__ void score_gradient(float (&x)[N][4], const float (&d)[N][4],
                                                const statistics &q, const step_table &s, int first,
                                                float scale) {
-  const bool partial = s.partial[0] | s.partial[1];
 #pragma unroll
   for (int j = 0; j < N; j++)
 #pragma unroll
@@ -41,9 +40,9 @@ __device__ __forceinline__ void score_gradient(float (&x)[N][4], const float (&d
       const int r = e >> 1;
       const float p = bsd_exp2(fmaf(x[j][e], scale, -q.lse[r]));
       x[j][e] = p * (d[j][e] - q.delta[r]);
-      if (partial && !counts(s, my_slot(r), my_column(first + j) + (e & 1)))
-        x[j][e] = 0;
     }
+  if (s.partial[0] | s.partial[1])
+    mask(x, s, first, 0);
 }
 
 template <typename S>

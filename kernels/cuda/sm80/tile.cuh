@@ -305,6 +305,18 @@ __device__ __forceinline__ int my_column(int j) {
   return 8 * j + 2 * (threadIdx.x & 3);
 }
 
+/* Gives every pair that does not count the value `hidden`. Slots from 8 * first on. */
+template <int N>
+__device__ __forceinline__ void mask(float (&x)[N][4], const step_table &s, int first,
+                                     float hidden) {
+#pragma unroll
+  for (int j = 0; j < N; j++)
+#pragma unroll
+    for (int e = 0; e < 4; e++)
+      if (!counts(s, my_slot(e >> 1), my_column(first + j) + (e & 1)))
+        x[j][e] = hidden;
+}
+
 /* The loop over steps, as all three kernels have it. While step s is computed, the rows of s + 1 are copied, the
  * slots of s + 2 resolved, the tiles of s + 3 and the tile numbers of s + 4 loaded. With one stage of tiles,
  * copying waits until the step before has been computed.
