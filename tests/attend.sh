@@ -100,6 +100,7 @@ make_npy do.npy f4 150,4,16 normal:4
 make_npy bq.npy f4 2,70,2,8 normal:5
 make_npy bk.npy f4 2,70,2,8 normal:6
 make_npy bv.npy f4 2,70,2,8 normal:7
+make_npy bdo.npy f4 2,70,2,8 normal:12
 make_npy hq.npy f2 100,2,32 normal:8
 make_npy hk.npy f2 100,2,32 normal:9
 make_npy hv.npy f2 100,2,32 normal:10
@@ -118,8 +119,10 @@ case_of zigzag 2e-6 do.npy '-c -B 16' 'blocks=dilated(1:2:4)' q.npy k.npy v.npy 
 case_of fragments 2e-6 do.npy '-B 16' 'blocks=strided(1:2,rows=3)' q.npy k.npy v.npy \
   --block 16 --layout dilated:1:3
 case_of batch 1e-6 '' '-x 0.5' 'w=32' bq.npy bk.npy bv.npy --scale 0.5
-case_of half 1e-3 hdo.npy '-c -B 16' 'blocks=random(2,7)' hq.npy hk.npy hv.npy --causal --block 16
-case_of bfloat 1e-2 do.npy '-b -B 16' 'w=64' q.npy k.npy v.npy --dtype bf16 --block 16
+case_of half 1e-3 hdo.npy '-c -B 16' 'blocks=random(2,7)' hq.npy hk.npy hv.npy \
+  --causal --block 16 --layout zigzag
+case_of bfloat 1e-2 bdo.npy '-b -B 16' 'w=64' bq.npy bk.npy bv.npy \
+  --dtype bf16 --block 16 --layout dilated:2:8
 # Offsets 0 and 1 of 75: most queries are in no branch.
 case_of empty 1e-6 '' '-B 16' 'w=150,r=75,offset=mod' q.npy k.npy v.npy --block 16
 
