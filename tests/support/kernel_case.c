@@ -261,9 +261,9 @@ kernel_case *kernel_case_make(const case_options *options) {
 }
 
 void kernel_case_free(kernel_case *c) {
-  void *const arrays[] = {c->source, c->index, c->q,     c->k,        c->v,
-                          c->d_o,    c->dlse,  c->o,     c->dq,       c->dk,
-                          c->dv,     c->lse,   c->delta, c->dq_floor, c->dk_floor};
+  void *const arrays[] = {c->source, c->index,    c->q,        c->k,       c->v,        c->d_o,
+                          c->dlse,   c->o,        c->dq,       c->dk,      c->dv,       c->lse,
+                          c->delta,  c->dq_floor, c->dk_floor, c->o_floor, c->dv_floor, c->lse_in};
   case_free_lists(c);
   for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
     free(arrays[i]);
