@@ -102,14 +102,14 @@ static oracle_term to_oracle(const bsd_term *term) {
   return o;
 }
 
-static random_branch random_branch_make(int64_t blocks, int may_be_csr) {
-  random_branch r = {0};
-  r.branch.nterms = random_chance(50) ? 1 : random_between(0, MAX_TERMS);
-  for (int64_t i = 0; i < r.branch.nterms; i++) {
-    random_term(&r, (int)i, blocks, may_be_csr);
-    r.oracle[i] = to_oracle(&r.terms[i]);
+/* In place: the terms point into the branch's own arrays. */
+static void random_branch_make(random_branch *r, int64_t blocks, int may_be_csr) {
+  memset(r, 0, sizeof *r);
+  r->branch.nterms = random_chance(50) ? 1 : random_between(0, MAX_TERMS);
+  for (int64_t i = 0; i < r->branch.nterms; i++) {
+    random_term(r, (int)i, blocks, may_be_csr);
+    r->oracle[i] = to_oracle(&r->terms[i]);
   }
-  return r;
 }
 
 static void random_branch_free(random_branch *r) {
@@ -225,7 +225,8 @@ START_TEST(rows_equal_the_oracle_and_columns_are_their_transpose) {
                            .segment = random_between(0, 5),
                            .blocks = random_between(1, LARGEST_GRID),
                            .causal = random_chance(50)};
-    random_branch r = random_branch_make(grid.blocks, 1);
+    random_branch r;
+    random_branch_make(&r, grid.blocks, 1);
     bsd_pattern *pattern = pattern_of(&r);
     check_grid(&r, pattern, &grid);
     bsd_pattern_destroy(pattern);
@@ -427,7 +428,8 @@ START_TEST(heads_that_agree_have_equal_rows) {
   int agreed = 0;
   for (int trial = 0; trial < 2000; trial++) {
     int64_t blocks = random_between(1, 20), a = random_between(0, 3), b = random_between(0, 3);
-    random_branch r = random_branch_make(blocks, 1);
+    random_branch r;
+    random_branch_make(&r, blocks, 1);
     bsd_pattern *pattern = pattern_of(&r);
     if (a != b && bsd_branch_heads_agree(pattern->branches, a, b)) {
       agreed++;
