@@ -149,6 +149,13 @@ static int take_baseline(const bench_session *session, int64_t n, int64_t batch,
   bench_dense wanted = session->options->baseline;
   if (wanted == BENCH_DENSE_NONE || !bench_dense_available())
     return CLI_GOOD;
+  if (strcmp(bsd_context_backend(session->context), "cuda") == 0) {
+    /* CBLAS on the host is no measure of a GPU; the seed preset goes without one there. */
+    if (wanted == BENCH_DENSE_ALWAYS && session->options->preset != BENCH_PRESET_SEED)
+      return cli_fail(error, CLI_UNUSABLE,
+                      "--baseline is dense, but on backend cuda it is not in this version");
+    return CLI_GOOD;
+  }
   if (memo->n != n || memo->batch != batch) {
     double deadline = be_patient(session->world);
     int code = bench_baseline_run(session, n, batch, &memo->value, error);
