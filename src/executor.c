@@ -99,7 +99,7 @@ static part_source tensor_source(const bsd_plan *plan, const bsd_tensor *tensor,
 static bsd_status pack_message(bsd_plan *plan, int pass, int64_t index, const part_source *parts,
                                int nparts, void *stream, bsd_error *error) {
   const bsd_backend_table *backend = plan->context->backend;
-  char *to = (char *)plan->workspace + plan->map.send[pass][index];
+  char *to = bsd_plan_at(plan, plan->map.send[pass][index]);
   int i;
   for (i = 0; i < nparts; i++) {
     const bsd_pack *pack = parts[i].kv ? &plan->tables.kv_pack[index] : &plan->tables.q_pack[index];
@@ -115,7 +115,7 @@ static bsd_status pack_message(bsd_plan *plan, int pass, int64_t index, const pa
 /* A message as the transport may take it: in the workspace, or in its host copy. */
 static char *message_at(const bsd_plan *plan, int64_t offset) {
   return plan->staging != NULL ? (char *)plan->staging + (offset - plan->map.messages_first)
-                               : (char *)plan->workspace + offset;
+                               : bsd_plan_at(plan, offset);
 }
 
 /* Between the workspace and its host copy, for a transport that cannot take the device's memory. */
@@ -124,11 +124,12 @@ static bsd_status stage_sends(bsd_plan *plan, int pass, void *stream, bsd_error 
   int64_t i;
   for (i = 0; i < plan->schedule.nsteps; i++) {
     const bsd_step *s = &plan->schedule.steps[i];
-    int64_t offset = s->send_bytes[pass] > 0 ? plan->map.send[pass][s->send_index] : 0;
-    if (s->send_bytes[pass] > 0)
-      BSD_TRY(backend->copy_out(plan->context->device, message_at(plan, offset),
-                                (char *)plan->workspace + offset, s->send_bytes[pass], stream,
-                                error));
+    int64_t offset;
+    if (s->send_bytes[pass] == 0)
+      continue;
+    offset = plan->map.send[pass][s->send_index];
+    BSD_TRY(backend->copy_out(plan->context->device, message_at(plan, offset),
+                              bsd_plan_at(plan, offset), s->send_bytes[pass], stream, error));
   }
   return backend->synchronize(plan->context->device, stream, error);
 }
@@ -139,10 +140,12 @@ static bsd_status unstage_arrivals(bsd_plan *plan, int pass, int stage, void *st
   int64_t i;
   for (i = 0; i < plan->schedule.nsteps; i++) {
     const bsd_step *s = &plan->schedule.steps[i];
-    int64_t offset = s->receive_bytes[pass] > 0 ? plan->map.receive[pass][s->receive_index] : 0;
-    if (s->receive_bytes[pass] > 0 && s->stage == stage)
-      BSD_TRY(backend->copy_in(plan->context->device, (char *)plan->workspace + offset,
-                               message_at(plan, offset), s->receive_bytes[pass], stream, error));
+    int64_t offset;
+    if (s->receive_bytes[pass] == 0 || s->stage != stage)
+      continue;
+    offset = plan->map.receive[pass][s->receive_index];
+    BSD_TRY(backend->copy_in(plan->context->device, bsd_plan_at(plan, offset),
+                             message_at(plan, offset), s->receive_bytes[pass], stream, error));
   }
   return BSD_OK;
 }
@@ -252,10 +255,6 @@ static bsd_operand_f32 operand_f32(const bsd_plan *plan, int pass, bsd_message_p
   return o;
 }
 
-static float *f32_at(const bsd_plan *plan, int64_t offset) {
-  return offset < 0 ? NULL : (float *)((char *)plan->workspace + offset);
-}
-
 /* A failed run leaves messages under way: the communicator is given up with it. */
 static bsd_status give_up(bsd_plan *plan, bsd_status status) {
   if (status != BSD_OK && plan->nranks > 1)
@@ -308,8 +307,8 @@ bsd_status bsd_forward(bsd_plan *plan, const bsd_tensor *q, const bsd_tensor *k,
   call.v = operand(plan, BSD_FORWARD, BSD_PART_V, &tensor[2]);
   call.o = tensor[3];
   call.lse_out = lse;
-  call.acc_o = f32_at(plan, plan->map.acc_o);
-  call.acc_lse = f32_at(plan, plan->map.acc_lse);
+  call.acc_o = bsd_plan_at(plan, plan->map.acc_o);
+  call.acc_lse = bsd_plan_at(plan, plan->map.acc_lse);
   return give_up(plan, run_forward(plan, &call, stream, error));
 }
 
@@ -370,7 +369,7 @@ bsd_status bsd_backward(bsd_plan *plan, const bsd_tensor *q, const bsd_tensor *k
   BSD_TRY(check_tensor(plan, "dq", dq, heads, &out[0], error));
   BSD_TRY(check_tensor(plan, "dk", dk, kv_heads, &out[1], error));
   BSD_TRY(check_tensor(plan, "dv", dv, kv_heads, &out[2], error));
-  delta = f32_at(plan, plan->map.delta);
+  delta = bsd_plan_at(plan, plan->map.delta);
   call = bsd_plan_call(plan);
   call.k = operand(plan, BSD_BACKWARD, BSD_PART_K, &in[1]);
   call.v = operand(plan, BSD_BACKWARD, BSD_PART_V, &in[2]);
@@ -384,9 +383,9 @@ bsd_status bsd_backward(bsd_plan *plan, const bsd_tensor *q, const bsd_tensor *k
   call.dq = out[0];
   call.dk = out[1];
   call.dv = out[2];
-  call.acc_dq = f32_at(plan, plan->map.acc_dq);
-  call.acc_dk = f32_at(plan, plan->map.acc_dk);
-  call.acc_dv = f32_at(plan, plan->map.acc_dv);
+  call.acc_dq = bsd_plan_at(plan, plan->map.acc_dq);
+  call.acc_dk = bsd_plan_at(plan, plan->map.acc_dk);
+  call.acc_dv = bsd_plan_at(plan, plan->map.acc_dv);
   return give_up(plan, run_backward(plan, &call, stream, error));
 }
 

@@ -9,7 +9,6 @@
 
 #include "agree.h"
 #include "clock.h"
-#include "cost.h"
 #include "env.h"
 #include "hash.h"
 #include "memory.h"
@@ -123,37 +122,22 @@ static bsd_status make_candidate(const bsd_task *task, const bsd_layout_spec *sp
 static bsd_status gather_totals(bsd_context *context, candidate *candidates, int n,
                                 bsd_error *error) {
   bsd_comm *comm = context->comm;
-  int64_t mine[MAX_CANDIDATES][4], *all;
+  int64_t mine[MAX_CANDIDATES][BSD_RANK_TOTALS], *all;
   bsd_status status;
   int c, r;
   memset(mine, 0, sizeof mine);
-  for (c = 0; c < n; c++) {
-    mine[c][0] = candidates[c].share->pairs;
-    mine[c][1] = candidates[c].share->active_blocks;
-    mine[c][2] = bsd_schedule_received(&candidates[c].schedule, BSD_FORWARD);
-    mine[c][3] = bsd_schedule_received(&candidates[c].schedule, BSD_BACKWARD);
-  }
+  for (c = 0; c < n; c++)
+    bsd_totals_of_rank(candidates[c].share, &candidates[c].schedule, mine[c]);
   BSD_TRY(bsd_alloc(&all, comm->size, sizeof mine, error));
   status = comm->transport->allgather(comm, mine, sizeof mine, all, error);
   for (r = 0; r < comm->size && status == BSD_OK; r++)
     for (c = 0; c < n; c++)
-      bsd_totals_add_rank(&candidates[c].totals, all + (r * MAX_CANDIDATES + c) * 4);
+      bsd_totals_add_rank(&candidates[c].totals, all + (r * MAX_CANDIDATES + c) * BSD_RANK_TOTALS);
   bsd_free(all);
   return status;
 }
 
 /* ---- choosing ---------------------------------------------------------------------------- */
-
-static double predict(const bsd_plan *plan, const bsd_totals *t, int pass) {
-  bsd_cost_model model = bsd_cost_default(plan->context->backend->id);
-  double flops = (pass == BSD_FORWARD ? 4.0 : 10.0) * (double)plan->task->head_dim *
-                 (double)plan->task->batch * (double)t->pairs_worst;
-  return bsd_cost_seconds(&model, flops, (double)t->received_worst[pass], 0);
-}
-
-static double imbalance(const bsd_totals *t, int nranks) {
-  return t->pairs == 0 ? 1 : (double)t->pairs_worst * nranks / (double)t->pairs;
-}
 
 /* The candidate with the smallest predicted forward and backward; the earlier one of equals. */
 static int choose(bsd_plan *plan, const candidate *candidates, int n) {
@@ -163,16 +147,16 @@ static int choose(bsd_plan *plan, const candidate *candidates, int n) {
   double best_time = INFINITY;
   for (c = 0; c < n; c++) {
     const bsd_totals *t = &candidates[c].totals;
-    double time = predict(plan, t, BSD_FORWARD) + predict(plan, t, BSD_BACKWARD);
+    double time = bsd_plan_predict(plan, t, BSD_FORWARD) + bsd_plan_predict(plan, t, BSD_BACKWARD);
     char name[64];
     bsd_layout_format(&candidates[c].layout, name, sizeof name);
     if (used < size)
-      used +=
-          (size_t)snprintf(text + used, size - used,
-                           "%s%s: worst rank receives %" PRId64 " + %" PRId64
-                           " bytes, imbalance %.3f, predicted %.4g ms",
-                           c ? "; " : "", name, t->received_worst[BSD_FORWARD],
-                           t->received_worst[BSD_BACKWARD], imbalance(t, plan->nranks), 1e3 * time);
+      used += (size_t)snprintf(text + used, size - used,
+                               "%s%s: worst rank receives %" PRId64 " + %" PRId64
+                               " bytes, imbalance %.3f, predicted %.4g ms",
+                               c ? "; " : "", name, t->received_worst[BSD_FORWARD],
+                               t->received_worst[BSD_BACKWARD],
+                               bsd_totals_imbalance(t, plan->nranks), 1e3 * time);
     if (time < best_time) {
       best_time = time;
       best = c;
@@ -234,14 +218,13 @@ static bsd_kernel_shape kernel_shape(const bsd_task *t) {
   return shape;
 }
 
-static bsd_status make_lists(bsd_plan *plan, bsd_error *error) {
+static bsd_status make_lists(bsd_plan *plan, const bsd_kernel_shape *shape, bsd_error *error) {
   const bsd_backend_table *backend = plan->context->backend;
   void *device = plan->context->device;
-  bsd_kernel_shape shape = kernel_shape(plan->task);
   BSD_TRY(bsd_plan_lists_create(plan->share, &plan->schedule, &plan->lists, error));
-  BSD_TRY(backend->prepare(device, &shape, plan->lists.rows, plan->lists.nrow_passes,
+  BSD_TRY(backend->prepare(device, shape, plan->lists.rows, plan->lists.nrow_passes,
                            &plan->row_lists, error));
-  return backend->prepare(device, &shape, plan->lists.columns, plan->lists.ncolumn_passes,
+  return backend->prepare(device, shape, plan->lists.columns, plan->lists.ncolumn_passes,
                           &plan->column_lists, error);
 }
 
@@ -279,10 +262,8 @@ static bsd_status make_ready(bsd_plan *plan, bsd_error *error) {
   plan->accumulate_rows = t->pattern->combine == BSD_COMBINE_SUM && t->pattern->nbranches > 1;
   plan->accumulate_columns = plan->accumulate_rows || t->group > 1;
   plan->clear = plan->accumulate_rows || plan->accumulate_columns || !shape.max_dilation_is_one;
-  plan->predicted[BSD_FORWARD] = predict(plan, &plan->totals, BSD_FORWARD);
-  plan->predicted[BSD_BACKWARD] = predict(plan, &plan->totals, BSD_BACKWARD);
   if (!plan->offline)
-    BSD_TRY(make_lists(plan, error));
+    BSD_TRY(make_lists(plan, &shape, error));
   return make_workspace(plan, error);
 }
 

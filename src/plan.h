@@ -96,7 +96,6 @@ struct bsd_plan {
   int have_totals; /* an offline plan works them out when they are asked for */
   int64_t local_length;
   double plan_ms;
-  double predicted[2]; /* seconds by pass */
   char layout_text[64], layout_reason[512];
   bsd_pass_record record[2]; /* by pass, of the last run */
   double posted_at;          /* host clock, seconds */
@@ -107,7 +106,7 @@ struct bsd_plan {
 bsd_status bsd_plan_lists_create(const bsd_share *share, const bsd_schedule *schedule,
                                  bsd_plan_lists *lists, bsd_error *error);
 void bsd_plan_lists_free(bsd_plan_lists *lists, int64_t nshare_lists);
-/* Invariant: stage order, and no token's row of a later pass in an earlier stage. */
+/* plan_validity.c: no row before what it needs arrives, and no token's row of a later pass in an earlier stage. */
 int bsd_plan_lists_is_valid(const bsd_plan_lists *lists, const bsd_share *share,
                             const bsd_schedule *schedule);
 
@@ -122,7 +121,17 @@ bsd_call bsd_plan_call(const bsd_plan *plan);
 /* plan_report.c: sums over all ranks of an offline plan. */
 bsd_status bsd_plan_offline_totals(const bsd_task *task, const bsd_layout *layout, int stride,
                                    bsd_totals *totals, bsd_error *error);
-/* Adds one rank: {pairs, active_blocks, received forward, received backward}. */
-void bsd_totals_add_rank(bsd_totals *totals, const int64_t values[4]);
+/* What one rank knows of itself: {pairs, active_blocks, received forward, received backward}. */
+enum { BSD_RANK_TOTALS = 4 };
+void bsd_totals_of_rank(const bsd_share *share, const bsd_schedule *schedule,
+                        int64_t values[BSD_RANK_TOTALS]);
+void bsd_totals_add_rank(bsd_totals *totals, const int64_t values[BSD_RANK_TOTALS]);
+
+/* The worst rank's pairs over the mean, 1 without work; and the predicted seconds of a pass. */
+double bsd_totals_imbalance(const bsd_totals *totals, int nranks);
+double bsd_plan_predict(const bsd_plan *plan, const bsd_totals *totals, int pass);
+
+/* An address in the workspace; NULL for an offset of -1, or without a workspace. */
+void *bsd_plan_at(const bsd_plan *plan, int64_t offset);
 
 #endif

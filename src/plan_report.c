@@ -4,12 +4,32 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cost.h"
 #include "memory.h"
 #include "plan.h"
 
 /* ---- totals ------------------------------------------------------------------------------ */
 
-void bsd_totals_add_rank(bsd_totals *t, const int64_t v[4]) {
+void bsd_totals_of_rank(const bsd_share *share, const bsd_schedule *schedule,
+                        int64_t values[BSD_RANK_TOTALS]) {
+  values[0] = share->pairs;
+  values[1] = share->active_blocks;
+  values[2] = bsd_schedule_received(schedule, BSD_FORWARD);
+  values[3] = bsd_schedule_received(schedule, BSD_BACKWARD);
+}
+
+double bsd_totals_imbalance(const bsd_totals *t, int nranks) {
+  return t->pairs == 0 ? 1 : (double)t->pairs_worst * nranks / (double)t->pairs;
+}
+
+double bsd_plan_predict(const bsd_plan *plan, const bsd_totals *t, int pass) {
+  bsd_cost_model model = bsd_cost_default(plan->context->backend->id);
+  double flops = (pass == BSD_FORWARD ? 4.0 : 10.0) * (double)plan->task->head_dim *
+                 (double)plan->task->batch * (double)t->pairs_worst;
+  return bsd_cost_seconds(&model, flops, (double)t->received_worst[pass], 0);
+}
+
+void bsd_totals_add_rank(bsd_totals *t, const int64_t v[BSD_RANK_TOTALS]) {
   int pass;
   t->pairs += v[0];
   t->pairs_worst = bsd_max(t->pairs_worst, v[0]);
@@ -28,17 +48,14 @@ bsd_status bsd_plan_offline_totals(const bsd_task *task, const bsd_layout *layou
   for (rank = 0; rank < layout->nranks; rank++) {
     bsd_share *share;
     bsd_schedule schedule;
-    int64_t values[4];
+    int64_t values[BSD_RANK_TOTALS];
     bsd_status status;
     if (rank % stride != 0 && rank != layout->nranks - 1)
       continue;
     BSD_TRY(bsd_share_create(task, layout, rank, &share, error));
     status = bsd_schedule_create(share, &schedule, error);
     if (status == BSD_OK) {
-      values[0] = share->pairs;
-      values[1] = share->active_blocks;
-      values[2] = bsd_schedule_received(&schedule, BSD_FORWARD);
-      values[3] = bsd_schedule_received(&schedule, BSD_BACKWARD);
+      bsd_totals_of_rank(share, &schedule, values);
       bsd_totals_add_rank(&sum, values);
       bsd_schedule_free(&schedule);
     }
@@ -99,9 +116,7 @@ bsd_status bsd_plan_stats(const bsd_plan *const_plan, bsd_plan_statistics *stats
   stats->active_pairs_here = plan->share->pairs;
   pairs = bsd_task_pairs_per_head(t);
   stats->density = pairs > 0 ? (double)plan->totals.pairs / ((double)t->heads * pairs) : 0;
-  stats->imbalance = plan->totals.pairs == 0 ? 1
-                                             : (double)plan->totals.pairs_worst * plan->nranks /
-                                                   (double)plan->totals.pairs;
+  stats->imbalance = bsd_totals_imbalance(&plan->totals, plan->nranks);
   stats->flops_forward = 4.0 * (double)t->head_dim * (double)plan->totals.pairs * (double)t->batch;
   stats->flops_backward = 2.5 * stats->flops_forward;
   comm_stats(plan, BSD_FORWARD, &stats->forward);
@@ -110,8 +125,8 @@ bsd_status bsd_plan_stats(const bsd_plan *const_plan, bsd_plan_statistics *stats
   stats->plan_bytes = plan->share->bytes;
   stats->plan_ms = plan->plan_ms;
   stats->stages = plan->schedule.stages;
-  stats->predicted_forward_ms = 1e3 * plan->predicted[BSD_FORWARD];
-  stats->predicted_backward_ms = 1e3 * plan->predicted[BSD_BACKWARD];
+  stats->predicted_forward_ms = 1e3 * bsd_plan_predict(plan, &plan->totals, BSD_FORWARD);
+  stats->predicted_backward_ms = 1e3 * bsd_plan_predict(plan, &plan->totals, BSD_BACKWARD);
   stats->backend = plan->context->backend->name;
   stats->kernel = plan->kernels->forward_name;
   stats->kernel_backward = plan->kernels->backward_name;

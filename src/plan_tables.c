@@ -288,7 +288,7 @@ void bsd_plan_free_tables(bsd_plan *plan) {
 
 /* ---- the kernel call --------------------------------------------------------------------- */
 
-static void *at(const bsd_plan *plan, int64_t offset) {
+void *bsd_plan_at(const bsd_plan *plan, int64_t offset) {
   return offset < 0 || plan->workspace == NULL ? NULL : (char *)plan->workspace + offset;
 }
 
@@ -303,6 +303,6 @@ bsd_call bsd_plan_call(const bsd_plan *plan) {
                    .dtype = t->dtype,
                    .scale = t->scale,
                    .allow_tf32 = t->allow_tf32};
-  call.scratch = at(plan, plan->map.scratch);
+  call.scratch = bsd_plan_at(plan, plan->map.scratch);
   return call;
 }

@@ -77,7 +77,7 @@ void bsd_share_destroy(bsd_share *share);
 int64_t bsd_share_kv_tokens(const bsd_share *share, const bsd_bitset *per_kv_class);
 int64_t bsd_share_q_tokens(const bsd_share *share, const bsd_bitset *per_head_class);
 
-/* States the invariants: tiles ascending, entries inside them, fragments cover what they must. */
+/* plan_validity.c: tiles ascending, entries inside them, fragments cover what they must. */
 int bsd_share_is_valid(const bsd_share *share);
 
 /* share_exchange.c: peers' sets, fragments and entries, for a share whose lists have their runs. */
