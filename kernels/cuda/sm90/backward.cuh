@@ -226,21 +226,21 @@ __device__ __forceinline__ void clear_rows(uint32_t pair, uint32_t bits, int fir
       bsd_store_shared(pair + lane / 8 * 8192 + (first + __ffs(bits) - 1) * 128 + lane % 8 * 16, 0, 0, 0, 0);
 }
 
-/* dk, dv: beside each streamed pair, the pieces of its 64 queries. Warps take turns, so that one's reads hide
- * another's. What a query with lse = -inf holds must not be read: its rows become zero once they have
+/* dk, dv: beside each streamed pair, the pieces of its 64 queries. Each warp has places of the ring of its own,
+ * so that one's reads hide another's, and sees every phase of their barriers: a warp that left out a use of a
+ * place could take the use before the last for it, since a wait knows only a phase's parity. What a query with lse = -inf holds must not be read: its rows become zero once they have
  * arrived. */
 template <class C>
 __device__ __forceinline__ void produce_pieces(const backward_params &p, uint32_t shared, int warp,
                                                int warps, int lane) {
   sm90_place<C::stages> ring = {0, 0};
-  int turn = 0;
 #pragma unroll 1
   for (int x = blockIdx.x; x < p.lists.total; x += gridDim.x) {
     const int batch = x / p.lists.nitems;
     walk_item<C>(
         p, p.lists.items + (x - batch * p.lists.nitems), lane, [](uint32_t, uint32_t) {},
         [&](uint32_t, int at, uint32_t how, int head) {
-          if (turn == warp) {
+          if (ring.at % warps == warp) {
             const uint32_t pair = shared + C::ring_at + ring.at * C::pair;
             const uint32_t to = shared + C::statistics_at + ring.at * C::statistics + 16 * lane;
             const float2 a = statistics_of(p, sm90_token(p.lists, at, how, lane), batch, head);
@@ -258,7 +258,6 @@ __device__ __forceinline__ void produce_pieces(const backward_params &p, uint32_
               bsd_barrier_arrive(sm90_barrier(shared, SM90_FULL, ring.at));
           }
           ring.next();
-          turn = turn == warps - 1 ? 0 : turn + 1;
         });
   }
 }
