@@ -111,6 +111,7 @@ export families
 
 section_conformance() {
   local family suite
+  also 120 "conformance ptx" "$build/tests/gpu/test_ptx"
   also 300 "conformance kernels" "$build/tests/test_kernels"
   also 300 "conformance known_failures" bash -c "each_family '$build/tests/test_known_failures'"
   for family in $families; do

@@ -2,7 +2,7 @@
  *
  * Sections: shared memory and barriers (mbarrier, named), tensor copies (TMA), products of a warpgroup
  * (wgmma) with their descriptors, small pieces. Every wait has a "memory" clobber. sm_90a unless said.
- * tests/gpu/test_ptx.cu checks descriptors, major-ness, accumulator layout and barriers. */
+ * tests/gpu/test_ptx checks descriptors, major-ness, accumulator layout, copies and barriers. */
 #ifndef BSD_CUDA_PTX_CUH
 #define BSD_CUDA_PTX_CUH
 
