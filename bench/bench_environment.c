@@ -76,6 +76,9 @@ static void add_facts(const bench_session *session, bench_environment *environme
   add(environment, "threads", text);
   add(environment, "compiler", compiler());
   add(environment, "cblas", bench_dense_library());
+  add(environment, "inputs",
+      session->options->cold ? "cold: sets of more than twice the L2 in turn"
+                             : "hot: the same in each call");
   strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
   add(environment, "date", text);
 }

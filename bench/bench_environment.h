@@ -4,7 +4,7 @@
 
 #include "bench/bench_session.h"
 
-enum { BENCH_HOST_SIZE = 64, BENCH_DEVICE_SIZE = 128, BENCH_FACTS = 12 };
+enum { BENCH_HOST_SIZE = 64, BENCH_DEVICE_SIZE = 128, BENCH_FACTS = 16 };
 
 typedef struct bench_rank {
   char host[BENCH_HOST_SIZE], device[BENCH_DEVICE_SIZE];

@@ -29,6 +29,7 @@ const char bench_options_help[] =
     "  -n, --iters N              timed runs (default 20)\n"
     "  -w, --warmup N             runs before them (default 5)\n"
     "      --graph                replay as a CUDA graph\n"
+    "      --cold                 other tensors in each call: more than twice the GPU's L2 in turn\n"
     "  -c, --check                compare with the fp64 oracle\n"
     "      --preset seed|longnet  the seed report's table; LongNet's pattern\n"
     "      --scaling strong|weak  run on 1, 2, 4, ... of the ranks and print the efficiency\n"
@@ -54,6 +55,7 @@ enum {
   OPTION_HASH,
   OPTION_BASELINE,
   OPTION_GRAPH,
+  OPTION_COLD,
   OPTION_PRESET,
   OPTION_SCALING,
   OPTION_SIMULATE,
@@ -88,6 +90,7 @@ static const struct option long_options[] = {
     {"iters", required_argument, NULL, 'n'},
     {"warmup", required_argument, NULL, 'w'},
     {"graph", no_argument, NULL, OPTION_GRAPH},
+    {"cold", no_argument, NULL, OPTION_COLD},
     {"check", no_argument, NULL, 'c'},
     {"preset", required_argument, NULL, OPTION_PRESET},
     {"scaling", required_argument, NULL, OPTION_SCALING},
@@ -248,6 +251,9 @@ static int take_own(bench_options *options, int option, const char *argument, gi
   case OPTION_GRAPH:
     options->graph = 1;
     return CLI_GOOD;
+  case OPTION_COLD:
+    options->cold = 1;
+    return CLI_GOOD;
   case 'c':
     options->check = 1;
     return CLI_GOOD;
@@ -292,6 +298,7 @@ static int judge_together(const bench_options *options, cli_error *error) {
                      : options->hash                          ? "--hash"
                      : options->baseline != BENCH_DENSE_NONE  ? "--baseline"
                      : options->graph                         ? "--graph"
+                     : options->cold                          ? "--cold"
                      : options->scaling != BENCH_SCALING_NONE ? "--scaling"
                                                               : NULL;
   if (options->simulate.count > 0 && idle != NULL)

@@ -28,7 +28,7 @@ typedef struct bench_options {
   int dtype; /* a bsd_dtype, -1: by backend */
   int pass;  /* BENCH_FORWARD | BENCH_BACKWARD */
   uint64_t seed;
-  int hash, graph, check;
+  int hash, graph, cold, check;
   bench_dense baseline;
   int64_t iterations, warmup;
   bench_preset preset;

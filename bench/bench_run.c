@@ -94,6 +94,15 @@ static double be_patient(cli_world *world) {
 
 /* ---- the runs on one plan ---------------------------------------------------------------- */
 
+/* What the backward of each set of tensors needs. */
+static int forward_once(const bench_session *session, bsd_plan *plan, bench_tensors *tensors,
+                        cli_error *error) {
+  int code = CLI_GOOD;
+  for (int64_t i = 0; i <= tensors->nothers && code == CLI_GOOD; i++)
+    code = bench_pass(session, plan, bench_tensors_of_call(tensors, i), 1, error);
+  return code;
+}
+
 static int time_passes(const bench_session *session, bsd_plan *plan, bench_tensors *tensors,
                        const bsd_plan_statistics *stats, bench_result *r, cli_error *error) {
   int pass = session->options->pass, code;
@@ -103,7 +112,7 @@ static int time_passes(const bench_session *session, bsd_plan *plan, bench_tenso
     code = bench_time(session, plan, tensors, 1, stats->flops_forward, &r->forward,
                       &r->traffic_forward, error);
   else
-    code = cli_agree(session->world, bench_pass(session, plan, tensors, 1, error), error);
+    code = cli_agree(session->world, forward_once(session, plan, tensors, error), error);
   if (code == CLI_GOOD && (pass & BENCH_BACKWARD))
     code = bench_time(session, plan, tensors, 0, stats->flops_backward, &r->backward,
                       &r->traffic_backward, error);
@@ -124,6 +133,8 @@ static int run_plan(const bench_session *session, const bench_case *item,
   if (code == CLI_GOOD)
     code = bench_tensors_create(&session->world->device, plan, problem, o->seed, backward, &tensors,
                                 error);
+  if (code == CLI_GOOD && o->cold)
+    code = bench_tensors_add_sets(plan, problem, o->seed, backward, &tensors, error);
   code = cli_agree(session->world, code, error);
   if (code == CLI_GOOD)
     code = time_passes(session, plan, &tensors, &stats, r, error);

@@ -62,6 +62,7 @@ void bench_table_header(bench_table *table, const bench_environment *environment
           fact(environment, "system"), fact(environment, "compiler"), fact(environment, "threads"),
           fact(environment, "cblas"));
   rank_lines(file, environment);
+  fprintf(file, "# inputs %s\n", fact(environment, "inputs"));
   column_names(table);
   fflush(file);
 }

@@ -127,7 +127,29 @@ int bench_tensors_create(const cli_device *device, const bsd_plan *plan, const b
   return code;
 }
 
+int bench_tensors_add_sets(const bsd_plan *plan, const bsd_problem *problem, uint64_t seed,
+                           int backward, bench_tensors *x, cli_error *error) {
+  int64_t forward_bytes = 2 * (x->q_bytes + x->kv_bytes), code = CLI_GOOD;
+  int64_t wanted = 2 * cli_device_cache_bytes(x->device) / (forward_bytes > 0 ? forward_bytes : 1);
+  wanted = wanted > 0 ? wanted : 1; /* beside the first set */
+  x->others = calloc((size_t)wanted, sizeof *x->others);
+  if (x->others == NULL)
+    return cli_fail(error, CLI_FAILED, "no memory for %lld sets of tensors", (long long)wanted);
+  for (; x->nothers < wanted && code == CLI_GOOD; x->nothers += code == CLI_GOOD)
+    code = bench_tensors_create(x->device, plan, problem, seed + 1 + (uint64_t)x->nothers, backward,
+                                &x->others[x->nothers], error);
+  return (int)code;
+}
+
+bench_tensors *bench_tensors_of_call(bench_tensors *x, int64_t call) {
+  int64_t set = call % (x->nothers + 1);
+  return set == 0 ? x : &x->others[set - 1];
+}
+
 void bench_tensors_free(bench_tensors *x) {
+  for (int64_t i = 0; i < x->nothers; i++)
+    bench_tensors_free(&x->others[i]);
+  free(x->others);
   void *all[] = {x->q.data,   x->k.data,  x->v.data,  x->o.data, x->lse,
                  x->d_o.data, x->dq.data, x->dk.data, x->dv.data};
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)

@@ -22,6 +22,13 @@ static int settle_backend(bench_session *session, cli_error *error) {
     return cli_fail(error, CLI_UNUSABLE,
                     "--graph captures a run, but with transport mpi the host takes part in it: use "
                     "nccl, or one rank");
+  if (o->cold && strcmp(backend, "cuda") != 0)
+    return cli_fail(error, CLI_UNUSABLE,
+                    "--cold is about the L2 cache of a GPU, but the backend is %s", backend);
+  if (o->cold && strcmp(bsd_context_transport(session->context), "mpi") == 0)
+    return cli_fail(error, CLI_UNUSABLE,
+                    "--cold times calls that follow each other on a stream, but with transport mpi "
+                    "the host waits for each: use nccl, or one rank");
   session->dtype = o->dtype >= 0                  ? (bsd_dtype)o->dtype
                    : strcmp(backend, "cuda") == 0 ? BSD_BF16
                                                   : BSD_F32;

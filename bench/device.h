@@ -40,6 +40,9 @@ int cli_device_fill(const cli_device *device, void *to, int byte, int64_t bytes,
 /* Bytes that can still be allocated on a CUDA device; -1 if it is not known. */
 int64_t cli_device_free_bytes(const cli_device *device);
 
+/* Bytes of a CUDA device's last cache; 0 in host memory or if it is not known. */
+int64_t cli_device_cache_bytes(const cli_device *device);
+
 /* Waits for everything on the stream. */
 int cli_device_wait(const cli_device *device, cli_error *error);
 

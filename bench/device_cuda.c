@@ -130,6 +130,14 @@ int64_t cli_device_free_bytes(const cli_device *device) {
   return (int64_t)left;
 }
 
+int64_t cli_device_cache_bytes(const cli_device *device) {
+  int bytes = 0;
+  if (!device->on_gpu ||
+      cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, device->number) != cudaSuccess)
+    return 0;
+  return bytes;
+}
+
 /* ---- time and graphs --------------------------------------------------------------------- */
 
 int cli_device_mark(const cli_device *device, int which, cli_error *error) {

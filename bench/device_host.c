@@ -75,6 +75,11 @@ int64_t cli_device_free_bytes(const cli_device *device) {
   return -1;
 }
 
+int64_t cli_device_cache_bytes(const cli_device *device) {
+  (void)device;
+  return 0;
+}
+
 int cli_device_wait(const cli_device *device, cli_error *error) {
   (void)device;
   (void)error;

@@ -131,6 +131,8 @@ refused "density" --density 0.1,,0.2
 refused "branches" --pattern 'combine=heads| w=16; w=32; w=64' --heads 2
 refused "csr" --pattern 'blocks=csr(absent.txt)'
 refused "CUDA graph" --graph
+refused "L2 cache of a GPU, but the backend is cpu" --cold
+refused "so --cold cannot be had" --cold --simulate 2
 refused "simulate" --simulate 4 --check
 refused "simulate" --simulate 4 --hash
 refused "simulate" --simulate 4 --scaling strong
