@@ -37,10 +37,9 @@ static int64_t tensor_bytes(const bench_session *session, const bsd_problem *p, 
 
 static void add_plan(const bench_session *session, const bsd_problem *problem, const bsd_plan *plan,
                      simulated *s) {
-  int64_t values[4] = {plan->share->pairs, plan->share->active_blocks,
-                       bsd_schedule_received(&plan->schedule, BSD_FORWARD),
-                       bsd_schedule_received(&plan->schedule, BSD_BACKWARD)};
-  bsd_totals_add_rank(&s->totals, values);
+  bsd_rank_figures figures;
+  bsd_rank_figures_of(&plan->cost, plan->share, &plan->schedule, &plan->arrivals, &figures, NULL);
+  bsd_totals_add_rank(&s->totals, &figures);
   s->planned++;
   s->tensors = bsd_max(s->tensors, tensor_bytes(session, problem, plan->local_length));
   s->workspace = bsd_max(s->workspace, plan->map.bytes);

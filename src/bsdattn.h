@@ -80,6 +80,40 @@ typedef enum bsd_kernel {
   BSD_KERNEL_SM90 = 3
 } bsd_kernel;
 
+typedef enum bsd_dtype { BSD_F32 = 0, BSD_BF16 = 1, BSD_F16 = 2 } bsd_dtype;
+
+/* What messages between two ranks take: a rank's messages of one exchange, in each direction,
+ *   latency_seconds + messages * message_seconds + bytes / bytes_per_second. */
+typedef struct bsd_cost_link {
+  double latency_seconds, message_seconds;
+  double bytes_per_second; /* 0: the built-in link */
+} bsd_cost_link;
+
+/* What one pass of a kernel family takes for a dtype, head_dim and block. A pass on one rank takes
+ *   launch_seconds * kernel launches
+ * + row_seconds    * block rows (of the backward: and block columns), over heads and batch entries
+ * + block_seconds  * active blocks (backward: of rows and of columns)
+ * + alone_seconds  * those of them that no neighbouring row has too
+ * + tail_seconds   * blocks of the longest row, summed over launches
+ * + byte_seconds   * bytes that are cleared, merged and rounded beside the products. */
+typedef struct bsd_cost_rate {
+  char kernel[16]; /* "cpu", "simt", "sm80", "sm90" */
+  int backward;    /* 0: forward */
+  bsd_dtype dtype;
+  int64_t head_dim, block;
+  double launch_seconds, row_seconds, block_seconds, alone_seconds, tail_seconds, byte_seconds;
+} bsd_cost_rate;
+
+/* Constants by which plans choose layout and stages and predict times. A shape that no rate has takes
+ * the nearest one of its kernel, scaled; a kernel that no rate has takes the library's own round figures. */
+typedef struct bsd_cost_model {
+  size_t struct_size;          /* sizeof(bsd_cost_model) */
+  bsd_cost_link host, network; /* between ranks of one host, and of two */
+  int host_ranks;              /* ranks r and s share a host if r / host_ranks = s / host_ranks; 0: all do */
+  const bsd_cost_rate *rates;
+  int64_t nrates;
+} bsd_cost_model;
+
 typedef struct bsd_context_options {
   size_t struct_size;     /* sizeof(bsd_context_options) */
   bsd_backend backend;    /* AUTO: CUDA if this build has it and a device is there, else CPU */
@@ -88,10 +122,11 @@ typedef struct bsd_context_options {
   int threads;            /* CPU: OpenMP threads, 0: OpenMP's own choice */
   bsd_comm *comm;         /* borrowed, must outlive the context; NULL: one rank */
   double timeout_seconds; /* deadline of an exchange; 0: 300 */
+  const bsd_cost_model *cost_model; /* copied; NULL: the library's own. Rank 0's counts on all ranks */
 } bsd_context_options;
 
 /* Makes a context. options may be NULL (all defaults). Collective over comm's ranks.
- * Errors: ARG (struct_size, device), UNSUPPORTED (backend not in this build), BACKEND, MEMORY.
+ * Errors: ARG (struct_size, device, cost_model), UNSUPPORTED (backend not in this build), BACKEND, MEMORY.
  * *error (may be NULL) says why. */
 BSD_API bsd_status bsd_context_create(const bsd_context_options *options, bsd_context **context,
                                       bsd_error *error);
@@ -179,8 +214,6 @@ BSD_API void bsd_pattern_destroy(bsd_pattern *pattern);
 
 /* ---- problems and plans ------------------------------------------------------------------ */
 
-typedef enum bsd_dtype { BSD_F32 = 0, BSD_BF16 = 1, BSD_F16 = 2 } bsd_dtype;
-
 typedef enum bsd_layout_kind {
   BSD_LAYOUT_AUTO = 0,
   BSD_LAYOUT_CONTIGUOUS = 1,
@@ -261,7 +294,10 @@ typedef struct bsd_plan_statistics {
   int64_t plan_bytes;         /* memory that the plan itself holds on this rank */
   double plan_ms;             /* time of bsd_plan_create on this rank */
   int stages;                 /* 1 (all local) .. 3 */
-  double predicted_forward_ms, predicted_backward_ms;
+  double predicted_forward_ms, predicted_backward_ms; /* of the worst rank, by the cost model */
+  double predicted_efficiency; /* compute of the mean rank, without exchange, over both */
+  int ranks_counted;          /* ranks that sums and maxima come from: all, or of an offline plan for more
+                               * than 64 ranks about 64 at equal distances; sums are scaled to all then */
   const char *backend, *kernel, *kernel_backward, *transport; /* owned by the plan */
   const char *layout;         /* the option's text, for auto that of the layout taken */
   const char *layout_reason;  /* for auto why: bytes and imbalance of each candidate */

@@ -3,7 +3,10 @@
 
 #include <math.h>
 
+#include <string.h>
+
 #include "comm/select.h"
+#include "cost.h"
 #include "env.h"
 #include "memory.h"
 
@@ -16,13 +19,30 @@ static bsd_status check_options(const bsd_context_options *options, bsd_error *e
   if (!(options->timeout_seconds >= 0) || isinf(options->timeout_seconds))
     return bsd_fail(error, BSD_ERR_ARG, "timeout_seconds is %g but must be finite and not negative",
                     options->timeout_seconds);
+  if (options->cost_model != NULL)
+    BSD_TRY(bsd_cost_check(options->cost_model, error));
   return bsd_env_check(error);
+}
+
+static bsd_status copy_cost_model(bsd_context *c, const bsd_cost_model *model, bsd_error *error) {
+  bsd_cost_rate *rates;
+  if (model == NULL)
+    return BSD_OK;
+  BSD_TRY(bsd_alloc(&c->cost_model, 1, sizeof *model, error));
+  *c->cost_model = *model;
+  c->cost_model->rates = NULL;
+  BSD_TRY(bsd_alloc(&rates, model->nrates, sizeof *rates, error));
+  if (model->nrates > 0)
+    memcpy(rates, model->rates, (size_t)model->nrates * sizeof *rates);
+  c->cost_model->rates = rates;
+  return BSD_OK;
 }
 
 static bsd_status open_context(bsd_context *c, const bsd_context_options *options,
                                bsd_error *error) {
   BSD_TRY(bsd_backend_find(options->backend, &c->backend, error));
   BSD_TRY(c->backend->open(options, &c->device, c->device_text, sizeof c->device_text, error));
+  BSD_TRY(copy_cost_model(c, options->cost_model, error));
   c->kernel = options->kernel;
   c->timeout = options->timeout_seconds > 0 ? options->timeout_seconds : 300;
   c->comm = options->comm;
@@ -59,6 +79,9 @@ void bsd_context_destroy(bsd_context *context) {
   bsd_comm_destroy(context->own_comm);
   if (context->device != NULL)
     context->backend->close(context->device);
+  if (context->cost_model != NULL)
+    bsd_free((void *)(uintptr_t)context->cost_model->rates);
+  bsd_free(context->cost_model);
   bsd_free(context);
 }
 

@@ -15,6 +15,7 @@ static const choice debug_choices[] = {{"ERROR", BSD_LOG_ERROR},
                                        {"TRACE", BSD_LOG_TRACE},
                                        {NULL, 0}};
 static const choice switch_choices[] = {{"0", 0}, {"1", 1}, {NULL, 0}};
+static const choice stage_choices[] = {{"auto", 0}, {"1", 1}, {"2", 2}, {"3", 3}, {NULL, 0}};
 static const choice isa_choices[] = {{"avx512", BSD_CPU_ISA_AVX512},
                                      {"avx2", BSD_CPU_ISA_AVX2},
                                      {"baseline", BSD_CPU_ISA_BASELINE},
@@ -66,6 +67,10 @@ bsd_status bsd_env_serialize_exchange(int *on, bsd_error *error) {
   return read_choice("BSD_SERIALIZE_EXCHANGE", switch_choices, "0 or 1", 0, on, error);
 }
 
+bsd_status bsd_env_stages(int *stages, bsd_error *error) {
+  return read_choice("BSD_STAGES", stage_choices, "auto, 1, 2 or 3", 0, stages, error);
+}
+
 bsd_status bsd_env_cpu_isa(bsd_cpu_isa *isa, bsd_error *error) {
   int value;
   BSD_TRY(read_choice("BSD_CPU_ISA", isa_choices, "avx512, avx2 or baseline", BSD_CPU_ISA_AUTO,
@@ -111,12 +116,13 @@ void bsd_env_launched_processes(int64_t *processes, const char **variable) {
 
 bsd_status bsd_env_check(bsd_error *error) {
   bsd_log_severity level;
-  int checksum, serialize;
+  int checksum, serialize, stages;
   const char *path;
   bsd_cpu_isa isa;
   BSD_TRY(bsd_env_debug(&level, error));
   BSD_TRY(bsd_env_checksum(&checksum, error));
   BSD_TRY(bsd_env_serialize_exchange(&serialize, error));
+  BSD_TRY(bsd_env_stages(&stages, error));
   BSD_TRY(bsd_env_flight_file(&path, error));
   BSD_TRY(bsd_env_cpu_isa(&isa, error));
   return BSD_OK;

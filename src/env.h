@@ -6,6 +6,7 @@
  *   BSD_CPU_ISA=avx512|avx2|baseline  kernels of the CPU backend (default: the best the CPU has)
  *   BSD_SERIALIZE_EXCHANGE=0|1        the host waits for an exchange before it launches kernels (default 0):
  *                                     for ranks that share a GPU, whose kernels could starve each other
+ *   BSD_STAGES=auto|1|2|3             stages of an exchange (default auto: by predicted time)
  *
  * An accessor gives the default where the variable is unset, logs an override at INFO, and refuses
  * any other value with ARG and a sentence that names the variable, the value and what is accepted.
@@ -28,6 +29,8 @@ typedef enum bsd_cpu_isa {
 bsd_status bsd_env_debug(bsd_log_severity *level, bsd_error *error);
 bsd_status bsd_env_checksum(int *on, bsd_error *error);
 bsd_status bsd_env_serialize_exchange(int *on, bsd_error *error);
+
+bsd_status bsd_env_stages(int *stages, bsd_error *error); /* 0: auto */
 
 /* *path is NULL without BSD_FLIGHT_FILE; it points into the environment. */
 bsd_status bsd_env_flight_file(const char **path, bsd_error *error);

@@ -1,10 +1,8 @@
-/* plan.c - creates plans: the ranks agree on what they were given, a layout is chosen, the rank's share is
- * worked out and made ready for the backend. See plan.h. */
+/* plan.c - creates plans: the ranks agree on what they were given and on what it costs, layout and stages are
+ * chosen, the rank's share is made ready for the backend. See plan.h. */
 #include "plan.h"
 
 #include <inttypes.h>
-#include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "agree.h"
@@ -39,6 +37,8 @@ static uint64_t plan_hash(const bsd_plan *plan) {
   bsd_hash_u64(&hash, bsd_task_documents_hash(plan->task));
   bsd_hash_u64(&hash, bsd_layout_hash(&plan->layout));
   bsd_hash_i64(&hash, plan->nranks);
+  bsd_hash_i64(&hash, plan->stages.count);
+  bsd_hash_i64(&hash, plan->stages.first_steps);
   return bsd_hash_value(&hash);
 }
 
@@ -46,10 +46,13 @@ static uint64_t plan_hash(const bsd_plan *plan) {
 static bsd_status agree_on_task(bsd_context *context, const bsd_task *task,
                                 const bsd_layout_spec *layout, bsd_status status,
                                 bsd_error *error) {
-  bsd_agree_field fields[9] = {{"library version", 0}, {"pattern", 0}, {"length", 0},
-                               {"dtype", 0},           {"problem", 0}, {"cu_seqlens", 0},
-                               {"layout", 0},          {"backend", 0}, {"kernel", 0}};
+  bsd_agree_field fields[10] = {
+      {"library version", 0}, {"pattern", 0}, {"length", 0},  {"dtype", 0},  {"problem", 0},
+      {"cu_seqlens", 0},      {"layout", 0},  {"backend", 0}, {"kernel", 0}, {"BSD_STAGES", 0}};
   const char *version = bsd_version();
+  int stages = 0;
+  if (status == BSD_OK)
+    status = bsd_env_stages(&stages, error);
   if (task != NULL) {
     fields[0].value = bsd_hash_buffer(version, strlen(version));
     fields[1].value = bsd_pattern_content_hash(task->pattern);
@@ -60,148 +63,27 @@ static bsd_status agree_on_task(bsd_context *context, const bsd_task *task,
     fields[6].value = layout_spec_hash(layout);
     fields[7].value = (uint64_t)context->backend->id;
     fields[8].value = (uint64_t)context->kernel;
+    fields[9].value = (uint64_t)stages;
   }
-  return bsd_agree(context, "bsd_plan_create", status, fields, 9, error);
+  return bsd_agree(context, "bsd_plan_create", status, fields, 10, error);
 }
 
-/* ---- the layout -------------------------------------------------------------------------- */
-
-enum { MAX_CANDIDATES = 3 };
-
-typedef struct candidate { /* a layout and this rank's share under it */
-  bsd_layout layout;
-  bsd_share *share;
-  bsd_schedule schedule;
-  bsd_totals totals;
-} candidate;
-
-static void free_candidate(candidate *c) {
-  bsd_schedule_free(&c->schedule);
-  bsd_share_destroy(c->share);
-  bsd_layout_free(&c->layout);
-  memset(c, 0, sizeof *c);
-}
-
-/* A dilated layout can pay only where blocks far apart want one another: one branch of lattices. */
-static int dilated_may_pay(const bsd_task *task) {
-  const bsd_pattern_branch *b = &task->pattern->branches[0];
-  int64_t i;
-  if (task->pattern->nbranches != 1 || b->segment != 0 || b->dilation != 1 || task->documents != 1)
-    return 0;
-  for (i = 0; i < b->nterms; i++)
-    if (b->terms[i].kind != BSD_TERM_DILATED && b->terms[i].kind != BSD_TERM_STRIDED)
-      return 0;
-  return 1;
-}
-
-static int candidate_specs(const bsd_task *task, const bsd_layout_spec *asked, int nranks,
-                           bsd_layout_spec *specs) {
-  int n = 0;
-  if (asked->kind != BSD_LAYOUT_AUTO) {
-    specs[n++] = *asked;
-    return n;
-  }
-  specs[n++] = (bsd_layout_spec){.kind = BSD_LAYOUT_CONTIGUOUS};
-  if (nranks == 1)
-    return n;
-  specs[n++] = (bsd_layout_spec){.kind = BSD_LAYOUT_ZIGZAG};
-  if (dilated_may_pay(task))
-    specs[n++] = (bsd_layout_spec){.kind = BSD_LAYOUT_DILATED, .group = 1, .unit = task->block};
-  return n;
-}
-
-static bsd_status make_candidate(const bsd_task *task, const bsd_layout_spec *spec, int rank,
-                                 int nranks, candidate *c, bsd_error *error) {
-  BSD_TRY(bsd_layout_create(spec, task->length, nranks, bsd_task_smallest_segment(task),
-                            task->block, &c->layout, error));
-  BSD_TRY(bsd_share_create(task, &c->layout, rank, &c->share, error));
-  return bsd_schedule_create(c->share, &c->schedule, error);
-}
-
-/* Sums and maxima over the ranks: what each knows of itself, gathered. */
-static bsd_status gather_totals(bsd_context *context, candidate *candidates, int n,
-                                bsd_error *error) {
-  bsd_comm *comm = context->comm;
-  int64_t mine[MAX_CANDIDATES][BSD_RANK_TOTALS], *all;
+/* Rank 0's constants for the kernels taken, on every rank. */
+static bsd_status share_costs(bsd_plan *plan, bsd_error *error) {
+  const bsd_task *t = plan->task;
+  bsd_cost_shape shape = {
+      {plan->kernels->forward_name, plan->kernels->backward_name}, t->dtype, t->head_dim, t->block};
+  bsd_comm *comm = plan->context->comm;
+  bsd_cost mine = bsd_cost_resolve(plan->context->cost_model, &shape), *all;
   bsd_status status;
-  int c, r;
-  memset(mine, 0, sizeof mine);
-  for (c = 0; c < n; c++)
-    bsd_totals_of_rank(candidates[c].share, &candidates[c].schedule, mine[c]);
+  plan->cost = mine;
+  if (plan->offline || comm->size == 1)
+    return BSD_OK;
   BSD_TRY(bsd_alloc(&all, comm->size, sizeof mine, error));
-  status = comm->transport->allgather(comm, mine, sizeof mine, all, error);
-  for (r = 0; r < comm->size && status == BSD_OK; r++)
-    for (c = 0; c < n; c++)
-      bsd_totals_add_rank(&candidates[c].totals, all + (r * MAX_CANDIDATES + c) * BSD_RANK_TOTALS);
-  bsd_free(all);
-  return status;
-}
-
-/* ---- choosing ---------------------------------------------------------------------------- */
-
-/* The candidate with the smallest predicted forward and backward; the earlier one of equals. */
-static int choose(bsd_plan *plan, const candidate *candidates, int n) {
-  char *text = plan->layout_reason;
-  size_t size = sizeof plan->layout_reason, used = 0;
-  int c, best = 0;
-  double best_time = INFINITY;
-  for (c = 0; c < n; c++) {
-    const bsd_totals *t = &candidates[c].totals;
-    double time = bsd_plan_predict(plan, t, BSD_FORWARD) + bsd_plan_predict(plan, t, BSD_BACKWARD);
-    char name[64];
-    bsd_layout_format(&candidates[c].layout, name, sizeof name);
-    if (used < size)
-      used += (size_t)snprintf(text + used, size - used,
-                               "%s%s: worst rank receives %" PRId64 " + %" PRId64
-                               " bytes, imbalance %.3f, predicted %.4g ms",
-                               c ? "; " : "", name, t->received_worst[BSD_FORWARD],
-                               t->received_worst[BSD_BACKWARD],
-                               bsd_totals_imbalance(t, plan->nranks), 1e3 * time);
-    if (time < best_time) {
-      best_time = time;
-      best = c;
-    }
-  }
-  return best;
-}
-
-static void adopt(bsd_plan *plan, candidate *c) {
-  plan->layout = c->layout;
-  plan->share = c->share;
-  plan->share->layout = &plan->layout;
-  plan->schedule = c->schedule;
-  plan->totals = c->totals;
-  memset(c, 0, sizeof *c);
-  plan->local_length = bsd_layout_local_length(&plan->layout, plan->rank);
-  bsd_layout_format(&plan->layout, plan->layout_text, sizeof plan->layout_text);
-  plan->hash = plan_hash(plan);
-}
-
-/* Makes the shares under every candidate layout, compares them over the ranks and adopts the best. */
-static bsd_status choose_layout(bsd_plan *plan, const bsd_layout_spec *asked, bsd_error *error) {
-  bsd_layout_spec specs[MAX_CANDIDATES];
-  candidate candidates[MAX_CANDIDATES];
-  int n = candidate_specs(plan->task, asked, plan->nranks, specs), c;
-  bsd_status status = BSD_OK;
-  memset(candidates, 0, sizeof candidates);
-  for (c = 0; c < n && status == BSD_OK; c++)
-    status = make_candidate(plan->task, &specs[c], plan->rank, plan->nranks, &candidates[c], error);
-  if (!plan->offline) {
-    status = bsd_agree(plan->context, "bsd_plan_create", status, NULL, 0, error);
-    if (status == BSD_OK)
-      status = gather_totals(plan->context, candidates, n, error);
-    plan->have_totals = 1;
-  } else if (n > 1) { /* a sample of the ranks decides */
-    for (c = 0; c < n && status == BSD_OK; c++)
-      status = bsd_plan_offline_totals(plan->task, &candidates[c].layout,
-                                       (int)bsd_ceil_div(plan->nranks, 64), &candidates[c].totals,
-                                       error);
-    plan->have_totals = plan->nranks <= 64;
-  }
+  status = comm->transport->allgather(comm, &mine, sizeof mine, all, error);
   if (status == BSD_OK)
-    adopt(plan, &candidates[choose(plan, candidates, n)]);
-  for (c = 0; c < n; c++)
-    free_candidate(&candidates[c]);
+    plan->cost = all[0];
+  bsd_free(all);
   return status;
 }
 
@@ -221,7 +103,8 @@ static bsd_kernel_shape kernel_shape(const bsd_task *t) {
 static bsd_status make_lists(bsd_plan *plan, const bsd_kernel_shape *shape, bsd_error *error) {
   const bsd_backend_table *backend = plan->context->backend;
   void *device = plan->context->device;
-  BSD_TRY(bsd_plan_lists_create(plan->share, &plan->schedule, &plan->lists, error));
+  BSD_TRY(
+      bsd_plan_lists_create(plan->share, &plan->schedule, &plan->arrivals, &plan->lists, error));
   BSD_TRY(backend->prepare(device, shape, plan->lists.rows, plan->lists.nrow_passes,
                            &plan->row_lists, error));
   return backend->prepare(device, shape, plan->lists.columns, plan->lists.ncolumn_passes,
@@ -257,11 +140,9 @@ static bsd_status make_workspace(bsd_plan *plan, bsd_error *error) {
 static bsd_status make_ready(bsd_plan *plan, bsd_error *error) {
   const bsd_task *t = plan->task;
   bsd_kernel_shape shape = kernel_shape(t);
-  BSD_TRY(plan->context->backend->select(plan->context->device, &shape, plan->context->kernel,
-                                         &plan->kernels, error));
-  plan->accumulate_rows = t->pattern->combine == BSD_COMBINE_SUM && t->pattern->nbranches > 1;
-  plan->accumulate_columns = plan->accumulate_rows || t->group > 1;
-  plan->clear = plan->accumulate_rows || plan->accumulate_columns || !shape.max_dilation_is_one;
+  plan->accumulate_rows = bsd_task_merges_rows(t);
+  plan->accumulate_columns = bsd_task_merges_columns(t);
+  plan->clear = bsd_task_clears(t);
   if (!plan->offline)
     BSD_TRY(make_lists(plan, &shape, error));
   return make_workspace(plan, error);
@@ -283,14 +164,26 @@ static bsd_status check_arguments(bsd_context *context, const bsd_problem *probl
   return BSD_OK;
 }
 
+/* The task and the kernels that run it. */
+static bsd_status make_task(bsd_plan *plan, const bsd_pattern *pattern, const bsd_problem *problem,
+                            bsd_error *error) {
+  bsd_context *context = plan->context;
+  bsd_kernel_shape shape;
+  BSD_TRY(bsd_task_create(pattern, problem, &plan->task, error));
+  shape = kernel_shape(plan->task);
+  return context->backend->select(context->device, &shape, context->kernel, &plan->kernels, error);
+}
+
 static bsd_status fill(bsd_plan *plan, const bsd_pattern *pattern, const bsd_problem *problem,
                        bsd_error *error) {
   bsd_context *context = plan->context;
-  bsd_status status = bsd_task_create(pattern, problem, &plan->task, error);
+  bsd_status status = make_task(plan, pattern, problem, error);
   if (!plan->offline)
     status = agree_on_task(context, plan->task, &problem->layout, status, error);
   BSD_TRY(status);
-  BSD_TRY(choose_layout(plan, &problem->layout, error));
+  BSD_TRY(share_costs(plan, error));
+  BSD_TRY(bsd_plan_choose(plan, &problem->layout, error));
+  plan->hash = plan_hash(plan);
   status = make_ready(plan, error);
   if (!plan->offline)
     status = bsd_agree(context, "bsd_plan_create", status, NULL, 0, error);
@@ -368,6 +261,7 @@ void bsd_plan_destroy(bsd_plan *plan) {
     bsd_free(plan->map.send[pass]);
   }
   bsd_plan_lists_free(&plan->lists, plan->share != NULL ? plan->share->nlists : 0);
+  bsd_arrivals_free(&plan->arrivals);
   bsd_schedule_free(&plan->schedule);
   bsd_share_destroy(plan->share);
   bsd_layout_free(&plan->layout);

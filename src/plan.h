@@ -1,22 +1,36 @@
 /* plan.h - one pattern for one problem on one rank: everything decided, nothing left to execution.
  *
- * plan.c creates it (the ranks agree, the layout is chosen), plan_lists.c turns the share into passes of
- * lists ordered by stage, plan_tables.c lays out messages and workspace, plan_report.c answers questions. */
+ * plan.c creates it (the ranks agree), plan_choose.c chooses layout and stages by predicted times,
+ * plan_totals.c sums over ranks, plan_lists.c turns the share into passes of lists ordered by stage,
+ * plan_tables.c lays out messages and workspace, plan_report.c answers questions. */
 #ifndef BSD_PLAN_H
 #define BSD_PLAN_H
 
+#include "arrivals.h"
 #include "context.h"
+#include "cost.h"
+#include "forecast.h"
 #include "layout.h"
 #include "lists.h"
 #include "schedule.h"
 #include "share.h"
 #include "task.h"
 
+/* What one rank knows of itself. */
+typedef struct bsd_rank_figures {
+  int64_t pairs, active_blocks;
+  int64_t received[2]; /* by pass */
+  bsd_forecast forecast;
+} bsd_rank_figures;
+
 /* Sums and maxima over the ranks. */
 typedef struct bsd_totals {
+  int64_t counted; /* ranks */
   int64_t pairs, pairs_worst;
   int64_t active_blocks;
-  int64_t received[2], received_worst[2]; /* by pass */
+  int64_t received[2], received_worst[2];     /* by pass */
+  double seconds_worst[BSD_STAGE_OPTIONS][2]; /* by way of cutting the exchange, and pass */
+  double compute[2];                          /* sum */
 } bsd_totals;
 
 /* Storage of lists whose rows were reordered by stage. */
@@ -76,6 +90,10 @@ struct bsd_plan {
   bsd_layout layout;
   bsd_share *share;
   bsd_schedule schedule;
+  bsd_arrivals arrivals;
+  bsd_cost cost; /* rank 0's */
+  bsd_stages stages;
+  int stage_option; /* index of stages among the options */
   int rank, nranks;
   int offline; /* made without a communicator: cannot run */
   uint64_t hash;
@@ -104,7 +122,8 @@ struct bsd_plan {
 
 /* plan_lists.c: passes from the share and schedule. */
 bsd_status bsd_plan_lists_create(const bsd_share *share, const bsd_schedule *schedule,
-                                 bsd_plan_lists *lists, bsd_error *error);
+                                 const bsd_arrivals *arrivals, bsd_plan_lists *lists,
+                                 bsd_error *error);
 void bsd_plan_lists_free(bsd_plan_lists *lists, int64_t nshare_lists);
 /* plan_validity.c: no row before what it needs arrives, and no token's row of a later pass in an earlier stage. */
 int bsd_plan_lists_is_valid(const bsd_plan_lists *lists, const bsd_share *share,
@@ -118,18 +137,28 @@ void bsd_plan_free_tables(bsd_plan *plan);
 /* The members of a kernel call that the plan alone decides. */
 bsd_call bsd_plan_call(const bsd_plan *plan);
 
-/* plan_report.c: sums over all ranks of an offline plan. */
-bsd_status bsd_plan_offline_totals(const bsd_task *task, const bsd_layout *layout, int stride,
-                                   bsd_totals *totals, bsd_error *error);
-/* What one rank knows of itself: {pairs, active_blocks, received forward, received backward}. */
-enum { BSD_RANK_TOTALS = 4 };
-void bsd_totals_of_rank(const bsd_share *share, const bsd_schedule *schedule,
-                        int64_t values[BSD_RANK_TOTALS]);
-void bsd_totals_add_rank(bsd_totals *totals, const int64_t values[BSD_RANK_TOTALS]);
+/* plan_choose.c: layout, share, schedule and stages, for the kernels and costs that the plan has. Collective
+ * unless the plan is offline: then a named layout takes two stages, and auto is decided by a sample of ranks. */
+bsd_status bsd_plan_choose(bsd_plan *plan, const bsd_layout_spec *asked, bsd_error *error);
 
-/* The worst rank's pairs over the mean, 1 without work; and the predicted seconds of a pass. */
-double bsd_totals_imbalance(const bsd_totals *totals, int nranks);
-double bsd_plan_predict(const bsd_plan *plan, const bsd_totals *totals, int pass);
+/* plan_totals.c */
+bsd_status bsd_rank_figures_of(const bsd_cost *cost, const bsd_share *share,
+                               const bsd_schedule *schedule, const bsd_arrivals *arrivals,
+                               bsd_rank_figures *figures, bsd_error *error);
+void bsd_totals_add_rank(bsd_totals *totals, const bsd_rank_figures *figures);
+
+/* Of every rank, or of more than 64 about 64 at equal distances, made here one after the other. */
+bsd_status bsd_totals_offline(const bsd_task *task, const bsd_layout *layout, const bsd_cost *cost,
+                              bsd_totals *totals, bsd_error *error);
+
+/* A sum over the counted ranks as one over all. */
+int64_t bsd_totals_scaled(const bsd_totals *totals, int64_t sum, int nranks);
+
+/* The worst rank's pairs over the mean, 1 without work. */
+double bsd_totals_imbalance(const bsd_totals *totals);
+
+/* Compute of the mean rank over the worst rank's predicted time, both passes; 1 without work. */
+double bsd_totals_efficiency(const bsd_totals *totals, int stage_option);
 
 /* An address in the workspace; NULL for an offset of -1, or without a workspace. */
 void *bsd_plan_at(const bsd_plan *plan, int64_t offset);

@@ -4,84 +4,26 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cost.h"
 #include "memory.h"
 #include "plan.h"
 
-/* ---- totals ------------------------------------------------------------------------------ */
-
-void bsd_totals_of_rank(const bsd_share *share, const bsd_schedule *schedule,
-                        int64_t values[BSD_RANK_TOTALS]) {
-  values[0] = share->pairs;
-  values[1] = share->active_blocks;
-  values[2] = bsd_schedule_received(schedule, BSD_FORWARD);
-  values[3] = bsd_schedule_received(schedule, BSD_BACKWARD);
-}
-
-double bsd_totals_imbalance(const bsd_totals *t, int nranks) {
-  return t->pairs == 0 ? 1 : (double)t->pairs_worst * nranks / (double)t->pairs;
-}
-
-double bsd_plan_predict(const bsd_plan *plan, const bsd_totals *t, int pass) {
-  bsd_cost_model model = bsd_cost_default(plan->context->backend->id);
-  double flops = (pass == BSD_FORWARD ? 4.0 : 10.0) * (double)plan->task->head_dim *
-                 (double)plan->task->batch * (double)t->pairs_worst;
-  return bsd_cost_seconds(&model, flops, (double)t->received_worst[pass], 0);
-}
-
-void bsd_totals_add_rank(bsd_totals *t, const int64_t v[BSD_RANK_TOTALS]) {
-  int pass;
-  t->pairs += v[0];
-  t->pairs_worst = bsd_max(t->pairs_worst, v[0]);
-  t->active_blocks += v[1];
-  for (pass = BSD_FORWARD; pass <= BSD_BACKWARD; pass++) {
-    t->received[pass] += v[2 + pass];
-    t->received_worst[pass] = bsd_max(t->received_worst[pass], v[2 + pass]);
-  }
-}
-
-/* Every stride-th rank and the last, evaluated here one after the other. */
-bsd_status bsd_plan_offline_totals(const bsd_task *task, const bsd_layout *layout, int stride,
-                                   bsd_totals *totals, bsd_error *error) {
-  bsd_totals sum = {0};
-  int rank;
-  for (rank = 0; rank < layout->nranks; rank++) {
-    bsd_share *share;
-    bsd_schedule schedule;
-    int64_t values[BSD_RANK_TOTALS];
-    bsd_status status;
-    if (rank % stride != 0 && rank != layout->nranks - 1)
-      continue;
-    BSD_TRY(bsd_share_create(task, layout, rank, &share, error));
-    status = bsd_schedule_create(share, &schedule, error);
-    if (status == BSD_OK) {
-      bsd_totals_of_rank(share, &schedule, values);
-      bsd_totals_add_rank(&sum, values);
-      bsd_schedule_free(&schedule);
-    }
-    bsd_share_destroy(share);
-    BSD_TRY(status);
-  }
-  *totals = sum;
-  return BSD_OK;
-}
+/* ---- statistics -------------------------------------------------------------------------- */
 
 /* An offline plan sums over the ranks only when it is asked: it costs a plan of each. */
 static bsd_status need_totals(bsd_plan *plan, bsd_error *error) {
   if (!plan->have_totals)
-    BSD_TRY(bsd_plan_offline_totals(plan->task, &plan->layout, 1, &plan->totals, error));
+    BSD_TRY(bsd_totals_offline(plan->task, &plan->layout, &plan->cost, &plan->totals, error));
   plan->have_totals = 1;
   return BSD_OK;
 }
-
-/* ---- statistics -------------------------------------------------------------------------- */
 
 static void comm_stats(const bsd_plan *plan, int pass, bsd_comm_stats *out) {
   const bsd_task *t = plan->task;
   int64_t shares =
       (int64_t)(plan->nranks - 1) * t->length * t->kv_heads * 2 * t->head_dim * t->batch;
   int64_t i;
-  out->bytes_lower_bound = plan->totals.received[pass];
+  out->bytes_lower_bound =
+      bsd_totals_scaled(&plan->totals, plan->totals.received[pass], plan->nranks);
   out->bytes_received_worst = plan->totals.received_worst[pass];
   out->bytes_allgather = shares * bsd_dtype_bytes(t->dtype);
   if (pass == BSD_BACKWARD)
@@ -111,13 +53,14 @@ bsd_status bsd_plan_stats(const bsd_plan *const_plan, bsd_plan_statistics *stats
   stats->rank = plan->rank;
   stats->nranks = plan->nranks;
   stats->local_length = plan->local_length;
-  stats->active_blocks = plan->totals.active_blocks;
-  stats->active_pairs = plan->totals.pairs;
+  stats->ranks_counted = (int)plan->totals.counted;
+  stats->active_blocks = bsd_totals_scaled(&plan->totals, plan->totals.active_blocks, plan->nranks);
+  stats->active_pairs = bsd_totals_scaled(&plan->totals, plan->totals.pairs, plan->nranks);
   stats->active_pairs_here = plan->share->pairs;
   pairs = bsd_task_pairs_per_head(t);
-  stats->density = pairs > 0 ? (double)plan->totals.pairs / ((double)t->heads * pairs) : 0;
-  stats->imbalance = bsd_totals_imbalance(&plan->totals, plan->nranks);
-  stats->flops_forward = 4.0 * (double)t->head_dim * (double)plan->totals.pairs * (double)t->batch;
+  stats->density = pairs > 0 ? (double)stats->active_pairs / ((double)t->heads * pairs) : 0;
+  stats->imbalance = bsd_totals_imbalance(&plan->totals);
+  stats->flops_forward = 4.0 * (double)t->head_dim * (double)stats->active_pairs * (double)t->batch;
   stats->flops_backward = 2.5 * stats->flops_forward;
   comm_stats(plan, BSD_FORWARD, &stats->forward);
   comm_stats(plan, BSD_BACKWARD, &stats->backward);
@@ -125,8 +68,9 @@ bsd_status bsd_plan_stats(const bsd_plan *const_plan, bsd_plan_statistics *stats
   stats->plan_bytes = plan->share->bytes;
   stats->plan_ms = plan->plan_ms;
   stats->stages = plan->schedule.stages;
-  stats->predicted_forward_ms = 1e3 * bsd_plan_predict(plan, &plan->totals, BSD_FORWARD);
-  stats->predicted_backward_ms = 1e3 * bsd_plan_predict(plan, &plan->totals, BSD_BACKWARD);
+  stats->predicted_forward_ms = 1e3 * plan->totals.seconds_worst[plan->stage_option][BSD_FORWARD];
+  stats->predicted_backward_ms = 1e3 * plan->totals.seconds_worst[plan->stage_option][BSD_BACKWARD];
+  stats->predicted_efficiency = bsd_totals_efficiency(&plan->totals, plan->stage_option);
   stats->backend = plan->context->backend->name;
   stats->kernel = plan->kernels->forward_name;
   stats->kernel_backward = plan->kernels->backward_name;

@@ -49,25 +49,33 @@ bsd_status bsd_schedule_create(const bsd_share *share, bsd_schedule *schedule, b
     index_of[share->peers[i].rank] = (int32_t)i + 1;
   for (s = 1; s < nranks; s++) {
     int from = index_of[(rank - s + nranks) % nranks], to = index_of[(rank + s) % nranks];
-    bsd_step step = {.step = s,
-                     .stage = 1,
-                     .receive_peer = -1,
-                     .send_peer = -1,
-                     .receive_index = -1,
-                     .send_index = -1};
+    bsd_step step = {
+        .step = s, .receive_peer = -1, .send_peer = -1, .receive_index = -1, .send_index = -1};
     if (from > 0)
       fill_side(share, &step, from - 1, 1);
     if (to > 0)
       fill_side(share, &step, to - 1, 0);
     if (step.receive_peer < 0 && step.send_peer < 0)
       continue;
-    if (step.receive_peer >= 0)
-      made.stages = 2;
     made.steps[made.nsteps++] = step;
   }
   bsd_free(index_of);
+  bsd_schedule_cut(&made, &(bsd_stages){.count = 2});
   *schedule = made;
   return BSD_OK;
+}
+
+int bsd_stages_of_step(const bsd_stages *stages, int step) {
+  if (stages->count < 3)
+    return stages->count - 1;
+  return step <= stages->first_steps ? 1 : 2;
+}
+
+void bsd_schedule_cut(bsd_schedule *schedule, const bsd_stages *stages) {
+  int64_t i;
+  schedule->stages = schedule->nsteps > 0 ? stages->count : 1;
+  for (i = 0; i < schedule->nsteps; i++)
+    schedule->steps[i].stage = bsd_stages_of_step(stages, schedule->steps[i].step);
 }
 
 void bsd_schedule_free(bsd_schedule *schedule) {
@@ -103,8 +111,8 @@ int bsd_schedule_is_valid(const bsd_schedule *schedule, const bsd_share *share) 
   int pass, n = schedule->nranks;
   for (i = 0; i < schedule->nsteps; i++) {
     const bsd_step *step = &schedule->steps[i];
-    if (step->step < 1 || step->step >= n || step->stage < 1 ||
-        step->stage >= schedule->stages + (schedule->stages == 1))
+    if (step->step < 1 || step->step >= n || step->stage < (schedule->stages > 1) ||
+        step->stage >= schedule->stages)
       return 0;
     if (i > 0 &&
         (schedule->steps[i - 1].step >= step->step || schedule->steps[i - 1].stage > step->stage))

@@ -332,6 +332,22 @@ uint64_t bsd_task_documents_hash(const bsd_task *t) {
   return bsd_hash_value(&hash);
 }
 
+int bsd_task_merges_rows(const bsd_task *task) {
+  return task->pattern->combine == BSD_COMBINE_SUM && task->pattern->nbranches > 1;
+}
+
+int bsd_task_merges_columns(const bsd_task *task) {
+  return bsd_task_merges_rows(task) || task->group > 1;
+}
+
+int bsd_task_clears(const bsd_task *task) {
+  int64_t b;
+  for (b = 0; b < task->pattern->nbranches; b++)
+    if (task->pattern->branches[b].dilation != 1)
+      return 1;
+  return bsd_task_merges_columns(task);
+}
+
 int64_t bsd_task_smallest_segment(const bsd_task *task) {
   int64_t b, smallest = 0;
   for (b = 0; b < task->pattern->nbranches; b++) {

@@ -1,0 +1,198 @@
+/* plan_choose.c - the layout and the stages of a plan: every candidate's time is predicted on each rank, the
+ * worst rank decides, and all ranks see the same figures. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agree.h"
+#include "env.h"
+#include "memory.h"
+#include "plan.h"
+
+enum { MAX_CANDIDATES = 3 };
+
+typedef struct candidate { /* a layout and this rank's share under it */
+  bsd_layout layout;
+  bsd_share *share;
+  bsd_schedule schedule;
+  bsd_arrivals arrivals;
+  bsd_rank_figures figures;
+  bsd_totals totals;
+} candidate;
+
+static void free_candidate(candidate *c) {
+  bsd_arrivals_free(&c->arrivals);
+  bsd_schedule_free(&c->schedule);
+  bsd_share_destroy(c->share);
+  bsd_layout_free(&c->layout);
+  memset(c, 0, sizeof *c);
+}
+
+/* ---- candidates -------------------------------------------------------------------------- */
+
+/* A dilated layout can pay only where blocks far apart want one another: one branch of lattices. */
+static int dilated_may_pay(const bsd_task *task) {
+  const bsd_pattern_branch *b = &task->pattern->branches[0];
+  int64_t i;
+  if (task->pattern->nbranches != 1 || b->segment != 0 || b->dilation != 1 || task->documents != 1)
+    return 0;
+  for (i = 0; i < b->nterms; i++)
+    if (b->terms[i].kind != BSD_TERM_DILATED && b->terms[i].kind != BSD_TERM_STRIDED)
+      return 0;
+  return 1;
+}
+
+static int candidate_specs(const bsd_task *task, const bsd_layout_spec *asked, int nranks,
+                           bsd_layout_spec *specs) {
+  int n = 0;
+  if (asked->kind != BSD_LAYOUT_AUTO) {
+    specs[n++] = *asked;
+    return n;
+  }
+  specs[n++] = (bsd_layout_spec){.kind = BSD_LAYOUT_CONTIGUOUS};
+  if (nranks == 1)
+    return n;
+  specs[n++] = (bsd_layout_spec){.kind = BSD_LAYOUT_ZIGZAG};
+  if (dilated_may_pay(task))
+    specs[n++] = (bsd_layout_spec){.kind = BSD_LAYOUT_DILATED, .group = 1, .unit = task->block};
+  return n;
+}
+
+static bsd_status make_candidate(const bsd_plan *plan, const bsd_layout_spec *spec, candidate *c,
+                                 bsd_error *error) {
+  const bsd_task *task = plan->task;
+  BSD_TRY(bsd_layout_create(spec, task->length, plan->nranks, bsd_task_smallest_segment(task),
+                            task->block, &c->layout, error));
+  BSD_TRY(bsd_share_create(task, &c->layout, plan->rank, &c->share, error));
+  BSD_TRY(bsd_schedule_create(c->share, &c->schedule, error));
+  BSD_TRY(bsd_arrivals_create(c->share, &c->arrivals, error));
+  return bsd_rank_figures_of(&plan->cost, c->share, &c->schedule, &c->arrivals, &c->figures, error);
+}
+
+/* ---- over the ranks ---------------------------------------------------------------------- */
+
+static bsd_status gather_totals(bsd_context *context, candidate *candidates, int n,
+                                bsd_error *error) {
+  bsd_comm *comm = context->comm;
+  bsd_rank_figures mine[MAX_CANDIDATES], *all;
+  bsd_status status;
+  int c, r;
+  for (c = 0; c < n; c++)
+    mine[c] = candidates[c].figures;
+  BSD_TRY(bsd_alloc(&all, (int64_t)comm->size * n, sizeof mine[0], error));
+  status = comm->transport->allgather(comm, mine, n * (int64_t)sizeof mine[0], all, error);
+  for (r = 0; r < comm->size && status == BSD_OK; r++)
+    for (c = 0; c < n; c++)
+      bsd_totals_add_rank(&candidates[c].totals, &all[r * n + c]);
+  bsd_free(all);
+  return status;
+}
+
+/* Sums over the ranks, or for an offline plan under auto over a sample of them. */
+static bsd_status find_totals(bsd_plan *plan, candidate *candidates, int n, bsd_status status,
+                              bsd_error *error) {
+  int c;
+  if (!plan->offline) {
+    BSD_TRY(bsd_agree(plan->context, "bsd_plan_create", status, NULL, 0, error));
+    plan->have_totals = 1;
+    return gather_totals(plan->context, candidates, n, error);
+  }
+  BSD_TRY(status);
+  for (c = 0; c < n && n > 1; c++)
+    BSD_TRY(bsd_totals_offline(plan->task, &candidates[c].layout, &plan->cost,
+                               &candidates[c].totals, error));
+  plan->have_totals = n > 1;
+  return BSD_OK;
+}
+
+/* ---- choosing ---------------------------------------------------------------------------- */
+
+/* The way of cutting that is predicted to take least, of those that BSD_STAGES leaves; the first of equals. */
+static bsd_status best_stages(const bsd_plan *plan, const bsd_totals *t, int *best, double *seconds,
+                              bsd_error *error) {
+  bsd_stages options[BSD_STAGE_OPTIONS];
+  int n = bsd_stage_options(plan->nranks, options), forced, o;
+  BSD_TRY(bsd_env_stages(&forced, error));
+  if (plan->nranks == 1)
+    forced = 0;
+  *best = -1;
+  for (o = 0; o < n; o++) {
+    double time = t->seconds_worst[o][BSD_FORWARD] + t->seconds_worst[o][BSD_BACKWARD];
+    if (forced != 0 && options[o].count != forced)
+      continue;
+    if (*best < 0 || time < *seconds) {
+      *best = o;
+      *seconds = time;
+    }
+  }
+  return BSD_OK;
+}
+
+static void give_reason(bsd_plan *plan, const candidate *c, int option, double seconds) {
+  char *text = plan->layout_reason;
+  size_t size = sizeof plan->layout_reason, used = strlen(text);
+  bsd_stages options[BSD_STAGE_OPTIONS];
+  char name[64];
+  bsd_stage_options(plan->nranks, options);
+  bsd_layout_format(&c->layout, name, sizeof name);
+  snprintf(text + used, size - used,
+           "%s%s: worst rank receives %" PRId64 " + %" PRId64
+           " bytes, imbalance %.3f, predicted %.4g ms in %d stage(s)",
+           used > 0 ? "; " : "", name, c->totals.received_worst[BSD_FORWARD],
+           c->totals.received_worst[BSD_BACKWARD], bsd_totals_imbalance(&c->totals), 1e3 * seconds,
+           options[option].count);
+}
+
+static void adopt(bsd_plan *plan, candidate *c, int option) {
+  bsd_stages options[BSD_STAGE_OPTIONS];
+  bsd_stage_options(plan->nranks, options);
+  plan->layout = c->layout;
+  plan->share = c->share;
+  plan->share->layout = &plan->layout;
+  plan->schedule = c->schedule;
+  plan->arrivals = c->arrivals;
+  plan->totals = c->totals;
+  plan->stages = options[option];
+  plan->stage_option = option;
+  bsd_schedule_cut(&plan->schedule, &plan->stages);
+  memset(c, 0, sizeof *c);
+  plan->local_length = bsd_layout_local_length(&plan->layout, plan->rank);
+  bsd_layout_format(&plan->layout, plan->layout_text, sizeof plan->layout_text);
+}
+
+/* Adopts the candidate with the smallest predicted forward and backward; the earlier one of equals. */
+static bsd_status choose(bsd_plan *plan, candidate *candidates, int n, bsd_error *error) {
+  int c, best = 0, best_option = 0;
+  double best_seconds = INFINITY;
+  for (c = 0; c < n; c++) {
+    int option;
+    double seconds = 0;
+    BSD_TRY(best_stages(plan, &candidates[c].totals, &option, &seconds, error));
+    if (plan->have_totals)
+      give_reason(plan, &candidates[c], option, seconds);
+    if (c == 0 || seconds < best_seconds) {
+      best = c;
+      best_option = option;
+      best_seconds = seconds;
+    }
+  }
+  adopt(plan, &candidates[best], best_option);
+  return BSD_OK;
+}
+
+bsd_status bsd_plan_choose(bsd_plan *plan, const bsd_layout_spec *asked, bsd_error *error) {
+  bsd_layout_spec specs[MAX_CANDIDATES];
+  candidate candidates[MAX_CANDIDATES];
+  int n = candidate_specs(plan->task, asked, plan->nranks, specs), c;
+  bsd_status status = BSD_OK;
+  memset(candidates, 0, sizeof candidates);
+  for (c = 0; c < n && status == BSD_OK; c++)
+    status = make_candidate(plan, &specs[c], &candidates[c], error);
+  status = find_totals(plan, candidates, n, status, error);
+  if (status == BSD_OK)
+    status = choose(plan, candidates, n, error);
+  for (c = 0; c < n; c++)
+    free_candidate(&candidates[c]);
+  return status;
+}
