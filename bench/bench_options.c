@@ -39,7 +39,8 @@ const char bench_options_help[] =
     "      --cu-seqlens FILE.npy  packed documents\n"
     "      --dump-lists FILE      write the active blocks of each row\n"
     "      --json FILE  --csv FILE   write the results; '-' is standard output\n"
-    "      --plot DIR  --trace FILE  (a later version)\n";
+    "      --trace FILE           write when the parts of a run ran, for Perfetto; '-' likewise\n"
+    "      --plot DIR             (a later version)\n";
 
 enum {
   OPTION_HEADS = CLI_OWN_OPTIONS,
@@ -63,13 +64,13 @@ enum {
   OPTION_DUMP_LISTS,
   OPTION_JSON,
   OPTION_CSV,
+  OPTION_TRACE,
   OPTION_LATER_FIRST, /* options of a later version */
   OPTION_LINK = OPTION_LATER_FIRST,
   OPTION_RATE,
   OPTION_CALIBRATE,
   OPTION_COST_MODEL,
-  OPTION_PLOT,
-  OPTION_TRACE
+  OPTION_PLOT
 };
 
 static const struct option long_options[] = {
@@ -269,6 +270,9 @@ static int take_own(bench_options *options, int option, const char *argument, gi
   case OPTION_CSV:
     options->csv_file = argument;
     return CLI_GOOD;
+  case OPTION_TRACE:
+    options->trace_file = argument;
+    return CLI_GOOD;
   default:
     return take_number(options, option, argument, error);
   }
@@ -300,6 +304,7 @@ static int judge_together(const bench_options *options, cli_error *error) {
                      : options->graph                         ? "--graph"
                      : options->cold                          ? "--cold"
                      : options->scaling != BENCH_SCALING_NONE ? "--scaling"
+                     : options->trace_file != NULL            ? "--trace"
                                                               : NULL;
   if (options->simulate.count > 0 && idle != NULL)
     return cli_fail(error, CLI_UNUSABLE, "--simulate runs nothing, so %s cannot be had with it",
@@ -309,9 +314,11 @@ static int judge_together(const bench_options *options, cli_error *error) {
                     (long long)options->kv_heads, (long long)options->heads);
   if (options->baseline == BENCH_DENSE_ALWAYS && !bench_dense_available())
     return cli_fail(error, CLI_UNUSABLE, "--baseline is dense, but this build has no CBLAS");
-  if (is_stdout(options->json_file) + is_stdout(options->csv_file) + is_stdout(options->dump_file) >
+  if (is_stdout(options->json_file) + is_stdout(options->csv_file) + is_stdout(options->dump_file) +
+          is_stdout(options->trace_file) >
       1)
-    return cli_fail(error, CLI_UNUSABLE, "only one of --json, --csv and --dump-lists can be '-'");
+    return cli_fail(error, CLI_UNUSABLE,
+                    "only one of --json, --csv, --trace and --dump-lists can be '-'");
   return CLI_GOOD;
 }
 

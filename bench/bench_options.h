@@ -36,7 +36,8 @@ typedef struct bench_options {
   cli_size_list simulate; /* rank counts; empty: run */
   int64_t *cu_seqlens;    /* documents + 1 offsets, or NULL */
   int64_t documents;
-  const char *cu_seqlens_file, *dump_file, *json_file, *csv_file; /* of argv, or NULL */
+  const char *cu_seqlens_file, *dump_file, *json_file, *csv_file,
+      *trace_file; /* of argv, or NULL */
   int help, version;
 } bench_options;
 

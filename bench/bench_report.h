@@ -4,12 +4,14 @@
 
 #include "bench/bench_json.h"
 #include "bench/bench_table.h"
+#include "bench/bench_trace_json.h"
 
 typedef struct bench_report {
   int active; /* rank 0 */
   bench_table table;
-  bench_output json_file, csv_file, dump_file; /* the lists are written by the caller */
-  json_t *json;
+  bench_output json_file, csv_file, trace_file;
+  bench_output dump_file; /* the lists are written by the caller */
+  json_t *json, *trace;   /* the trace is NULL if it was not asked for */
   int failed_checks;
 } bench_report;
 

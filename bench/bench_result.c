@@ -28,6 +28,8 @@ void bench_result_clear(bench_result *result) {
 void bench_result_free(bench_result *result) {
   free(result->pattern);
   result->pattern = NULL;
+  free(result->trace.slices);
+  result->trace = (bench_trace){NULL, 0};
 }
 
 const char *bench_baseline_name(bench_baseline_status status) {

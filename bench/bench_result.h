@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "src/bsdattn.h"
+#include "src/trace.h"
 
 typedef struct bench_timing {
   double ms, ms_p5, ms_p95, tflops; /* over the iterations' worst ranks */
@@ -28,6 +29,20 @@ typedef struct bench_traffic {
   int64_t bytes_moved, bytes_lower_bound, bytes_allgather; /* summed over ranks */
   double exposed_ms, overlap;
 } bench_traffic;
+
+/* A part of a traced run on one rank; start and stop are on rank 0's clock. */
+typedef struct bench_slice {
+  int rank, pass;
+  int step;               /* of an exchange: its ring step, -1 if that is several */
+  int to, from;           /* its peers, -1: none */
+  int64_t sent, received; /* bytes */
+  bsd_trace_slice slice;
+} bench_slice;
+
+typedef struct bench_trace {
+  bench_slice *slices; /* owned; those with rank -1 are none */
+  int64_t count;
+} bench_trace;
 
 typedef struct bench_check {
   double o, lse, dq, dk, dv; /* relative errors */
@@ -51,6 +66,7 @@ typedef struct bench_result {
   int64_t memory_tensors, memory_workspace, memory_peak; /* bytes of the worst rank */
   int64_t memory_plan;
   bench_traffic traffic_forward, traffic_backward;
+  bench_trace trace; /* with --trace */
   double imbalance, plan_ms;
   bench_check check;
   double predicted_forward_ms, predicted_backward_ms, predicted_efficiency;

@@ -13,6 +13,7 @@
 #include "bench/bench_memory.h"
 #include "bench/bench_tensors.h"
 #include "bench/bench_time.h"
+#include "bench/bench_trace.h"
 
 static void copy_name(char *to, size_t size, const char *name) {
   snprintf(to, size, "%s", name != NULL ? name : "");
@@ -103,19 +104,27 @@ static int forward_once(const bench_session *session, bsd_plan *plan, bench_tens
   return code;
 }
 
+static int time_pass(const bench_session *session, bsd_plan *plan, bench_tensors *tensors,
+                     int forward, double flops, bench_result *r, cli_error *error) {
+  bench_timing *timing = forward ? &r->forward : &r->backward;
+  bench_traffic *traffic = forward ? &r->traffic_forward : &r->traffic_backward;
+  int code = bench_time(session, plan, tensors, forward, flops, timing, traffic, error);
+  if (code == CLI_GOOD)
+    code = bench_trace_run(session, plan, tensors, forward, traffic, &r->trace, error);
+  return code;
+}
+
 static int time_passes(const bench_session *session, bsd_plan *plan, bench_tensors *tensors,
                        const bsd_plan_statistics *stats, bench_result *r, cli_error *error) {
   int pass = session->options->pass, code;
   take_traffic(pass & BENCH_FORWARD, &stats->forward, &r->traffic_forward);
   take_traffic(pass & BENCH_BACKWARD, &stats->backward, &r->traffic_backward);
   if (pass & BENCH_FORWARD)
-    code = bench_time(session, plan, tensors, 1, stats->flops_forward, &r->forward,
-                      &r->traffic_forward, error);
+    code = time_pass(session, plan, tensors, 1, stats->flops_forward, r, error);
   else
     code = cli_agree(session->world, forward_once(session, plan, tensors, error), error);
   if (code == CLI_GOOD && (pass & BENCH_BACKWARD))
-    code = bench_time(session, plan, tensors, 0, stats->flops_backward, &r->backward,
-                      &r->traffic_backward, error);
+    code = time_pass(session, plan, tensors, 0, stats->flops_backward, r, error);
   return code;
 }
 

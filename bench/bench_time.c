@@ -3,7 +3,6 @@
 
 #include "bench/bench_time_stream.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -49,16 +48,9 @@ int bench_sum(cli_world *world, int64_t mine, int64_t *sum, cli_error *error) {
   return code;
 }
 
-void bench_sample(const bench_samples *out, int64_t i, int forward, double ms,
-                  const bsd_run_statistics *run) {
-  out->ms[i] = ms;
-  out->exposed[i] = forward ? run->forward_exposed_ms : run->backward_exposed_ms;
-  out->exchange[i] = forward ? run->forward_exchange_ms : run->backward_exchange_ms;
-}
-
 /* By the host's clock: each run from its call to its completion. */
 static int run_all(const bench_session *session, bsd_plan *plan, bench_tensors *x, int forward,
-                   const bench_samples *out, bsd_run_statistics *last, cli_error *error) {
+                   double *ms, bsd_run_statistics *last, cli_error *error) {
   const bench_options *o = session->options;
   int code = CLI_GOOD;
   for (int64_t i = -o->warmup; i < o->iterations && code == CLI_GOOD; i++) {
@@ -71,43 +63,28 @@ static int run_all(const bench_session *session, bsd_plan *plan, bench_tensors *
     double taken = now_ms() - start;
     bsd_plan_run_stats(plan, last);
     if (i >= 0)
-      bench_sample(out, i, forward, taken, last);
+      ms[i] = taken;
   }
   return cli_agree(session->world, code, error);
-}
-
-/* Fills timing and traffic from the samples of all ranks. */
-static int reduce(const bench_session *session, const bench_samples *s, int64_t received,
-                  double flops, bench_timing *timing, bench_traffic *traffic, cli_error *error) {
-  int count = (int)session->options->iterations;
-  int code = cli_max(session->world, s->ms, 3 * count, error); /* the three lie behind each other */
-  if (code == CLI_GOOD)
-    code = bench_sum(session->world, received, &traffic->bytes_moved, error);
-  if (code != CLI_GOOD)
-    return code;
-  *timing = bench_timing_of(s->ms, count, flops);
-  if (session->world->size == 1)
-    return CLI_GOOD;
-  double exposed = bench_timing_of(s->exposed, count, 0).ms;
-  double exchange = bench_timing_of(s->exchange, count, 0).ms;
-  traffic->exposed_ms = exposed;
-  traffic->overlap = exchange > 0 ? fmax(0, 1 - exposed / exchange) : 1;
-  return CLI_GOOD;
 }
 
 int bench_time(const bench_session *session, bsd_plan *plan, bench_tensors *tensors, int forward,
                double flops, bench_timing *timing, bench_traffic *traffic, cli_error *error) {
   int64_t count = session->options->iterations;
-  double *memory = calloc((size_t)(3 * count), sizeof *memory);
-  if (memory == NULL)
+  double *ms = calloc((size_t)count, sizeof *ms);
+  if (ms == NULL)
     return cli_fail(error, CLI_FAILED, "no memory for %lld samples", (long long)count);
-  bench_samples s = {memory, memory + count, memory + 2 * count};
   bsd_run_statistics last = {.struct_size = sizeof last};
   int code = (bench_time_on_stream(session) ? bench_time_stream : run_all)(
-      session, plan, tensors, forward, &s, &last, error);
+      session, plan, tensors, forward, ms, &last, error);
   if (code == CLI_GOOD)
-    code = reduce(session, &s, forward ? last.forward_bytes_received : last.backward_bytes_received,
-                  flops, timing, traffic, error);
-  free(memory);
+    code = cli_max(session->world, ms, (int)count, error);
+  if (code == CLI_GOOD)
+    code = bench_sum(session->world,
+                     forward ? last.forward_bytes_received : last.backward_bytes_received,
+                     &traffic->bytes_moved, error);
+  if (code == CLI_GOOD)
+    *timing = bench_timing_of(ms, count, flops);
+  free(ms);
   return code;
 }

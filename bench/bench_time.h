@@ -16,17 +16,8 @@ int bench_complete(const bench_session *session, bsd_plan *plan, cli_error *erro
 int bench_pass(const bench_session *session, bsd_plan *plan, bench_tensors *tensors, int forward,
                cli_error *error);
 
-/* Per iteration: time, exposed time and time of the exchange on this rank. */
-typedef struct bench_samples {
-  double *ms, *exposed, *exchange;
-} bench_samples;
-
-/* Notes an iteration's time and what the run said of itself. */
-void bench_sample(const bench_samples *samples, int64_t iteration, int forward, double ms,
-                  const bsd_run_statistics *run);
-
-/* Times the forward (else the backward) and fills timing and traffic->{bytes_moved, exposed_ms,
- * overlap}. Collective. flops are those of all ranks. */
+/* Times the forward (else the backward) and fills timing and traffic->bytes_moved. Collective. flops are
+ * those of all ranks. */
 int bench_time(const bench_session *session, bsd_plan *plan, bench_tensors *tensors, int forward,
                double flops, bench_timing *timing, bench_traffic *traffic, cli_error *error);
 

@@ -72,8 +72,7 @@ static int capture(timed *t, int64_t calls, cli_error *error) {
   return code == CLI_GOOD ? ended : code;
 }
 
-static int run_samples(const timed *t, int64_t calls, const bench_samples *samples,
-                       bsd_run_statistics *last, cli_error *error) {
+static int run_samples(const timed *t, int64_t calls, double *samples, cli_error *error) {
   const bench_options *o = t->session->options;
   int code = CLI_GOOD;
   for (int64_t i = 0; i < o->iterations && code == CLI_GOOD; i++) {
@@ -83,9 +82,7 @@ static int run_samples(const timed *t, int64_t calls, const bench_samples *sampl
     code = cli_barrier(t->session->world, error);
     if (code == CLI_GOOD)
       code = time_calls(t, calls, &ms, error);
-    if (t->graph == NULL)
-      bsd_plan_run_stats(t->plan, last);
-    bench_sample(samples, i, t->forward, ms, last);
+    samples[i] = ms;
   }
   return cli_agree(t->session->world, code, error);
 }
@@ -97,7 +94,7 @@ static int64_t calls_between_marks(const timed *t, double ms) {
 }
 
 int bench_time_stream(const bench_session *session, bsd_plan *plan, bench_tensors *x, int forward,
-                      const bench_samples *samples, bsd_run_statistics *last, cli_error *error) {
+                      double *samples, bsd_run_statistics *last, cli_error *error) {
   timed t = {session, plan, x, forward, NULL};
   double ms = 0;
   int code = warm_up(&t, last, &ms, error);
@@ -105,7 +102,7 @@ int bench_time_stream(const bench_session *session, bsd_plan *plan, bench_tensor
   if (code == CLI_GOOD && session->options->graph)
     code = cli_agree(session->world, capture(&t, calls, error), error);
   if (code == CLI_GOOD)
-    code = run_samples(&t, calls, samples, last, error);
+    code = run_samples(&t, calls, samples, error);
   cli_device_graph_free(&session->world->device, t.graph);
   return code;
 }

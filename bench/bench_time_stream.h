@@ -11,7 +11,6 @@ int bench_time_on_stream(const bench_session *session);
  * long, in turn on each set of tensors. With --graph they are captured, and one replay is timed. *last is of a run that was no replay.
  * Collective. */
 int bench_time_stream(const bench_session *session, bsd_plan *plan, bench_tensors *tensors,
-                      int forward, const bench_samples *samples, bsd_run_statistics *last,
-                      cli_error *error);
+                      int forward, double *samples, bsd_run_statistics *last, cli_error *error);
 
 #endif

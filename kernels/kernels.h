@@ -167,7 +167,7 @@ struct bsd_backend_table {
                      bsd_error *error);
 
   /* Streams and events: the executor forks its exchange stream from the caller's and rejoins it. On the
-   * CPU all are no-ops that succeed. Streams made here do not wait for the default stream. */
+   * CPU streams order nothing. Streams made here do not wait for the default stream. */
   bsd_status (*stream_create)(void *device, void **stream, bsd_error *error);
   void (*stream_destroy)(void *device, void *stream);
   bsd_status (*event_create)(void *device, void **event, bsd_error *error);
@@ -177,8 +177,7 @@ struct bsd_backend_table {
   bsd_status (*event_query)(void *device, void *event, int *done, bsd_error *error);
   /* Whether all work on a stream is complete; never blocks. */
   bsd_status (*stream_query)(void *device, void *stream, int *done, bsd_error *error);
-  /* Milliseconds between two events that have both happened; 0 on the CPU, and where an event was only
-   * captured into a graph. */
+  /* Milliseconds between two events that have both happened; 0 where one was only captured into a graph. */
   double (*event_elapsed_ms)(void *device, void *start, void *stop);
 };
 

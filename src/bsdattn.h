@@ -375,11 +375,18 @@ BSD_API bsd_status bsd_backward(bsd_plan *plan, const bsd_tensor *q, const bsd_t
  * Errors: TIMEOUT, PEER (the message names rank, peer, step and bytes), BACKEND. */
 BSD_API bsd_status bsd_plan_wait(bsd_plan *plan, double seconds);
 
-/* What the plan's last completed forward and backward moved and how long they waited. */
+/* While tracing is on (nonzero), a run notes on the device when its parts begin and end, and
+ * bsd_plan_run_stats tells times; off, as in a new plan, nothing is noted and nothing is spent. Turning it
+ * on allocates, and again before a run it sets the device's clock anew. Not while a run is under way; a run
+ * captured into a graph cannot be traced. Errors: MEMORY, STATE (an offline plan), BACKEND. */
+BSD_API bsd_status bsd_plan_set_tracing(bsd_plan *plan, int on);
+
+/* What the plan's last completed forward and backward moved and how long they waited. Times are NAN but for
+ * the last run, if that was traced and there is more than one rank. */
 typedef struct bsd_run_statistics {
   size_t struct_size;
   int64_t forward_bytes_received, backward_bytes_received; /* payload, this rank, last run */
-  double forward_exposed_ms, backward_exposed_ms; /* time in which only the exchange was under way */
+  double forward_exposed_ms, backward_exposed_ms;   /* the exchange kept the kernels waiting */
   double forward_exchange_ms, backward_exchange_ms; /* from posting to the last arrival */
 } bsd_run_statistics;
 

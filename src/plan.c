@@ -252,6 +252,7 @@ void bsd_plan_destroy(bsd_plan *plan) {
     backend->release_host(plan->context->device, plan->staging);
   for (i = 0; i < BSD_EVENTS; i++)
     backend->event_destroy(plan->context->device, plan->event[i]);
+  bsd_trace_destroy(plan->trace);
   backend->stream_destroy(plan->context->device, plan->exchange_stream);
   bsd_plan_free_tables(plan);
   if (!under_way(plan))
@@ -301,4 +302,34 @@ bsd_status bsd_plan_set_workspace(bsd_plan *plan, void *workspace, size_t bytes)
   }
   plan->workspace = workspace != NULL ? workspace : plan->own_workspace;
   return bsd_plan_build_tables(plan, error);
+}
+
+/* ---- tracing ----------------------------------------------------------------------------- */
+
+/* A backward has more marks than a forward: delta, pack, clear and the end, and of each stage its waits and
+ * the passes, with progress between them. */
+static bsd_status create_trace(bsd_plan *plan, bsd_error *error) {
+  const bsd_schedule *schedule = &plan->schedule;
+  int64_t passes = plan->lists.nrow_passes + plan->lists.ncolumn_passes;
+  int64_t capacity[BSD_TRACE_ROWS] = {
+      [BSD_TRACE_COMPUTE] = schedule->nsteps + 8 + schedule->stages * (2 + 2 * passes),
+      [BSD_TRACE_EXCHANGE] = schedule->nsteps + 2 + 2 * schedule->stages};
+  return bsd_trace_create(plan->context->backend, plan->context->device, capacity, &plan->trace,
+                          error);
+}
+
+bsd_status bsd_plan_set_tracing(bsd_plan *plan, int on) {
+  bsd_error *error;
+  if (plan == NULL)
+    return BSD_ERR_ARG;
+  error = &plan->context->error;
+  if (plan->offline)
+    return bsd_fail(error, BSD_ERR_STATE, "the plan was made offline and has no runs to trace");
+  if (on && plan->trace == NULL)
+    BSD_TRY(create_trace(plan, error));
+  if (on)
+    return bsd_trace_set_origin(plan->trace, plan->exchange_stream, error);
+  bsd_trace_destroy(plan->trace);
+  plan->trace = NULL;
+  return BSD_OK;
 }

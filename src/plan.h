@@ -15,6 +15,7 @@
 #include "schedule.h"
 #include "share.h"
 #include "task.h"
+#include "trace.h"
 
 /* What one rank knows of itself. */
 typedef struct bsd_rank_figures {
@@ -76,13 +77,7 @@ typedef struct bsd_workspace_map {
   int64_t bytes;
 } bsd_workspace_map;
 
-/* What the last run of a pass moved and waited for, by the host's clock. */
-typedef struct bsd_pass_record {
-  int64_t bytes_received;
-  double exposed_ms, exchange_ms;
-} bsd_pass_record;
-
-enum { BSD_EVENT_FORK, BSD_EVENT_JOIN, BSD_EVENT_LOCAL_DONE, BSD_EVENT_REJOINED, BSD_EVENTS };
+enum { BSD_EVENT_FORK, BSD_EVENT_JOIN, BSD_EVENTS };
 
 struct bsd_plan {
   bsd_context *context;
@@ -115,9 +110,10 @@ struct bsd_plan {
   int64_t local_length;
   double plan_ms;
   char layout_text[64], layout_reason[512];
-  bsd_pass_record record[2]; /* by pass, of the last run */
-  double posted_at;          /* host clock, seconds */
-  int last_pass;             /* -1 before the first run */
+  bsd_trace *trace;         /* of the last run; NULL: not asked for */
+  int64_t last_received[2]; /* bytes, by pass, of its last run */
+  int64_t steps_seen; /* of the last run: leading steps of the schedule known to be complete */
+  int last_pass;      /* -1 before the first run */
 };
 
 /* plan_lists.c: passes from the share and schedule. */

@@ -136,13 +136,16 @@ refused "so --cold cannot be had" --cold --simulate 2
 refused "simulate" --simulate 4 --check
 refused "simulate" --simulate 4 --hash
 refused "simulate" --simulate 4 --scaling strong
+refused "simulate" --simulate 4 --trace t.json
 refused "one configuration" -l 64,128 --dump-lists lists
 refused "only one of" --json - --csv -
+refused "only one of" --trace - --dump-lists -
 refused "No such file" --json absent/r.json
 refused "No such file" --csv absent/r.csv
+refused "No such file" --trace absent/t.json
 refused "No such file" --dump-lists absent/lists -l 64
 refused "absent.npy" --cu-seqlens absent.npy
-for later in plot trace calibrate cost-model link rate; do
+for later in plot calibrate cost-model link rate; do
   refused "not in this version" --$later x
 done
 printf '0 1\n\n' >rows.txt
@@ -202,6 +205,15 @@ if [ "$status" -eq 0 ] && [ "$(wc -l <stdout)" -eq 3 ] && head -n 1 stdout | gre
 else
   bad "csv on stdout"
 fi
+
+# traced RANKS RUNS: t.json has a row for each rank and stream with that many runs (see tests/trace_json.c).
+traced() {
+  if "$build/tests/trace_json" t.json "$1" "$2" >stdout 2>stderr; then good; else bad "trace"; fi
+  rm -f t.json
+}
+go 1 -l 96,130 --trace t.json --pattern 'w=64;w=96,r=2'
+judge "traced on one rank" comm.fwd.exposed_ms=null comm.bwd.overlap=null
+traced 1 4
 
 # ---- the dense baseline -------------------------------------------------------------------------
 
@@ -295,6 +307,12 @@ if [ "$have_mpi" = yes ]; then
   judge seed-option hash=set
   if [ "$(value hash)" != "$first" ]; then good; else bad "--seed changes nothing"; fi
 
+  for ranks in 2 4; do
+    go $ranks -l 700 --trace t.json --density 0.2 --pattern 'w=128;w=0,r=4' --block 16
+    judge "traced on $ranks ranks" count=2 comm.fwd.exposed_ms='>0' comm.bwd.exposed_ms='>0' \
+      comm.fwd.overlap=set comm.bwd.overlap=set
+    traced $ranks 4
+  done
   go 3 -l 600 --scaling strong --pass fwd
   judge strong count=3 results.0.ranks=1 results.1.ranks=2 results.2.ranks=3 n=600 \
     results.0.scaling_efficiency.fwd=1.0 scaling_efficiency.fwd='>0'

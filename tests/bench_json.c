@@ -100,6 +100,10 @@ static void check_pass(const json_t *result, const char *pass) {
   if (json_is_integer(moved) && json_integer_value(moved) != json_integer_value(json_object_get(
                                                                  traffic, "bytes_lower_bound")))
     fail("bytes_moved is not bytes_lower_bound", pass);
+  double exposed = json_number_value(json_object_get(traffic, "exposed_ms"));
+  double overlap = json_number_value(json_object_get(traffic, "overlap"));
+  if (exposed < 0 || overlap < 0 || overlap > 1)
+    fail("exposed_ms is below 0, or overlap not in 0 to 1", pass);
   double ms = json_number_value(json_object_get(timing, "ms"));
   if (json_is_object(timing) && !(json_number_value(json_object_get(timing, "ms_p5")) <= ms &&
                                   ms <= json_number_value(json_object_get(timing, "ms_p95"))))

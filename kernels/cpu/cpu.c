@@ -12,6 +12,7 @@ static int omp_get_max_threads(void) {
 }
 #endif
 
+#include "../../src/clock.h"
 #include "../../src/memory.h"
 #include "tasks.h"
 
@@ -119,19 +120,39 @@ static void cpu_discard(void *device, bsd_lists *lists) {
   bsd_free(lists);
 }
 
-/* Everything runs in the caller's thread before it returns: streams and events have nothing to order. */
-static bsd_status cpu_create_nothing(void *device, void **handle, bsd_error *error) {
+/* Everything runs in the caller's thread before it returns: streams have nothing to order, and an event is
+ * the time at which it was recorded. */
+static bsd_status cpu_stream_create(void *device, void **stream, bsd_error *error) {
   (void)device, (void)error;
-  *handle = NULL;
+  *stream = NULL;
   return BSD_OK;
 }
 
-static void cpu_destroy_nothing(void *device, void *handle) {
-  (void)device, (void)handle;
+static void cpu_stream_destroy(void *device, void *stream) {
+  (void)device, (void)stream;
 }
 
-static bsd_status cpu_order_nothing(void *device, void *a, void *b, bsd_error *error) {
-  (void)device, (void)a, (void)b, (void)error;
+static bsd_status cpu_stream_wait(void *device, void *stream, void *event, bsd_error *error) {
+  (void)device, (void)stream, (void)event, (void)error;
+  return BSD_OK;
+}
+
+static bsd_status cpu_event_create(void *device, void **event, bsd_error *error) {
+  double *seconds;
+  (void)device;
+  BSD_TRY(bsd_alloc(&seconds, 1, sizeof *seconds, error));
+  *event = seconds;
+  return BSD_OK;
+}
+
+static void cpu_event_destroy(void *device, void *event) {
+  (void)device;
+  bsd_free(event);
+}
+
+static bsd_status cpu_event_record(void *device, void *event, void *stream, bsd_error *error) {
+  (void)device, (void)stream, (void)error;
+  *(double *)event = bsd_now();
   return BSD_OK;
 }
 
@@ -148,8 +169,8 @@ static bsd_status cpu_stream_query(void *device, void *stream, int *done, bsd_er
 }
 
 static double cpu_event_elapsed_ms(void *device, void *start, void *stop) {
-  (void)device, (void)start, (void)stop;
-  return 0;
+  (void)device;
+  return 1e3 * (*(const double *)stop - *(const double *)start);
 }
 
 const bsd_backend_table bsd_cpu_backend = {.name = "cpu",
@@ -167,12 +188,12 @@ const bsd_backend_table bsd_cpu_backend = {.name = "cpu",
                                            .prepare = cpu_prepare,
                                            .discard = cpu_discard,
                                            .pack = bsd_cpu_pack,
-                                           .stream_create = cpu_create_nothing,
-                                           .stream_destroy = cpu_destroy_nothing,
-                                           .event_create = cpu_create_nothing,
-                                           .event_destroy = cpu_destroy_nothing,
-                                           .event_record = cpu_order_nothing,
-                                           .stream_wait = cpu_order_nothing,
+                                           .stream_create = cpu_stream_create,
+                                           .stream_destroy = cpu_stream_destroy,
+                                           .event_create = cpu_event_create,
+                                           .event_destroy = cpu_event_destroy,
+                                           .event_record = cpu_event_record,
+                                           .stream_wait = cpu_stream_wait,
                                            .event_query = cpu_event_query,
                                            .stream_query = cpu_stream_query,
                                            .event_elapsed_ms = cpu_event_elapsed_ms};
