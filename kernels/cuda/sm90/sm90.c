@@ -23,14 +23,6 @@ static int applies(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
   return 0;
 }
 
-static int applies_backward(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
-                            char *reason, size_t size) {
-  (void)device;
-  (void)shape;
-  snprintf(reason, size, "has no backward");
-  return 0;
-}
-
 /* Work lists of one bsd_lists: for the forward, and for dq or dk, dv (by whose rows they are). */
 typedef struct family_work {
   bsd_sm90_work *forward, *backward;
@@ -108,7 +100,7 @@ const bsd_cuda_family bsd_cuda_sm90 = {
     .name = "sm90",
     .id = BSD_KERNEL_SM90,
     .forward = {.applies = applies, .forward = forward},
-    .backward = {.applies = applies_backward, .backward_dq = backward_dq, .backward_dkv = backward_dkv},
+    .backward = {.applies = applies, .backward_dq = backward_dq, .backward_dkv = backward_dkv},
     .open = open_family,
     .least_capability = 90,
     .prepare = prepare,
