@@ -1,0 +1,142 @@
+/* forward_finish.cuh - the end of an item: o = O / l and lse = (n + log2 l) ln 2 to where they belong. */
+#ifndef BSD_SM90_FORWARD_FINISH_CUH
+#define BSD_SM90_FORWARD_FINISH_CUH
+
+#include "forward_consumer.cuh"
+
+namespace {
+
+/* What finish leaves of a thread's two rows. */
+struct row_ends {
+  float factor0, factor1; /* 1 / l */
+  float lse0, lse1;
+};
+
+template <class C> __device__ __forceinline__ row_ends end_rows(const consumer<C> &c) {
+  float l0 = c.l0, l1 = c.l1;
+  l0 += __shfl_xor_sync(~0u, l0, 1);
+  l0 += __shfl_xor_sync(~0u, l0, 2);
+  l1 += __shfl_xor_sync(~0u, l1, 1);
+  l1 += __shfl_xor_sync(~0u, l1, 2);
+  return {l0 > 0 ? 1 / l0 : 0, l1 > 0 ? 1 / l1 : 0, (c.n0 + log2f(l0)) * LN2,
+          (c.n1 + log2f(l1)) * LN2};
+}
+
+template <class C>
+__device__ __forceinline__ void write_lse(const consumer<C> &c, int lane, int64_t query,
+                                          float lse) {
+  if (c.p.lse != nullptr && lane % 4 == 0)
+    c.p.lse[query] = lse;
+}
+
+/* O/l rounded to the type, into the member's own tile (Q is not needed any more). */
+template <class C>
+__device__ __forceinline__ void stage_output(const consumer<C> &c, int lane, uint32_t own, float f0,
+                                             float f1) {
+  using T = typename C::type;
+  const int matrix = lane >> 3, row = (matrix & 1) * 8 + (lane & 7);
+  const uint32_t to = own + (c.warp * 16 + row) * 128;
+#pragma unroll
+  for (int i = 0; i < C::D / 8; i += 2) {
+    const int column = i + (matrix >> 1);
+    bsd_store_matrix(to + i / 8 * 8192 + (((column & 7) ^ (row & 7)) << 4),
+                     bsd_pack2(c.o[4 * i] * f0, c.o[4 * i + 1] * f0, T()),
+                     bsd_pack2(c.o[4 * i + 2] * f1, c.o[4 * i + 3] * f1, T()),
+                     bsd_pack2(c.o[4 * i + 4] * f0, c.o[4 * i + 5] * f0, T()),
+                     bsd_pack2(c.o[4 * i + 6] * f1, c.o[4 * i + 7] * f1, T()));
+  }
+  bsd_fence_async(); /* the copy engine reads the tile now, or writes it later */
+}
+
+/* The warp's 16 rows from the own tile to wherever their tokens lie. */
+template <class C>
+__device__ __forceinline__ void scatter_output(const consumer<C> &c, int lane, int at, uint32_t how,
+                                               int batch, int head) {
+  __syncwarp();
+#pragma unroll 1
+  for (int i = lane; i < 16 * C::D / 8; i += 32) {
+    const int row = c.warp * 16 + i / (C::D / 8), k = i % (C::D / 8);
+    const bsd_cuda_token token = sm90_token(c.p.lists, at, how, row);
+    if (token.index >= 0)
+      *reinterpret_cast<uint4 *>(bsd_tensor_row(c.p.out, token.index, batch, head, 2) + 16 * k) =
+          bsd_load_shared(c.own + k / 8 * 8192 + row * 128 + (((k % 8) ^ (row & 7)) << 4));
+  }
+}
+
+/* One row's o and lse merged into the accumulators: this thread's columns. `before`: their lse. */
+template <class C>
+__device__ __forceinline__ void merge_row(const consumer<C> &c, int lane, int r, int64_t query,
+                                          float factor, float lse, float before) {
+  const float most = fmaxf(before, lse);
+  const float w0 = expf(before - most), w1 = expf(lse - most), sum = w0 + w1;
+  float *acc = c.p.acc_o + query * C::D + 2 * (lane % 4);
+#pragma unroll
+  for (int i = 0; i < C::D / 8; i++) {
+    float2 *to = reinterpret_cast<float2 *>(acc + 8 * i);
+    const float a = r ? c.o[4 * i + 2] : c.o[4 * i], b = r ? c.o[4 * i + 3] : c.o[4 * i + 1];
+    float2 v = *to;
+    v.x = (w0 * v.x + w1 * (a * factor)) / sum;
+    v.y = (w0 * v.y + w1 * (b * factor)) / sum;
+    *to = v;
+  }
+  if (lane % 4 == 0)
+    c.p.acc_lse[query] = most + logf(sum);
+}
+
+template <class C>
+__device__ __forceinline__ void merge(const consumer<C> &c, int lane, int64_t first, int i0, int i1,
+                                      const row_ends &e) {
+  const float before0 = i0 >= 0 ? c.p.acc_lse[first + i0] : 0;
+  const float before1 = i1 >= 0 ? c.p.acc_lse[first + i1] : 0;
+  __syncwarp(); /* a row's four threads have read its lse */
+  if (i0 >= 0 && fmaxf(before0, e.lse0) > -INFINITY)
+    merge_row(c, lane, 0, first + i0, e.factor0, e.lse0, before0);
+  if (i1 >= 0 && fmaxf(before1, e.lse1) > -INFINITY)
+    merge_row(c, lane, 1, first + i1, e.factor1, e.lse1, before1);
+  __syncwarp();
+}
+
+/* Once all warps have staged their rows: the copy engine stores the own tile. */
+template <class C>
+__device__ __forceinline__ void store_own(const consumer<C> &c, int lane, uint32_t own, int at,
+                                          uint32_t how, int batch, int head) {
+  bsd_named_sync(8 + c.m, 128);
+  if (c.warp == 0 && lane == 0) {
+#pragma unroll
+    for (int k = 0; k < C::D; k += 64)
+      bsd_tma_store(&c.p.o.of_step[how >> BSD_SM90_MAP_SHIFT], own + k * 128, k, at,
+                    how & ((1 << BSD_SM90_MAP_SHIFT) - 1), head, batch);
+    bsd_tma_commit();
+  }
+}
+
+/* Leaves o and lse of the item where they belong. True: a tensor store of the own tile is under way. */
+template <class C>
+__device__ __forceinline__ bool finish(const consumer<C> &c, int batch, int head) {
+  const int lane = c.lane_again();
+  const row_ends e = end_rows(c);
+  const uint4 t = bsd_load_shared(c.own_tile());
+  const int row = c.warp * 16 + lane / 4;
+  const int64_t first = (batch * c.p.heads + head) * c.p.tokens;
+  const int32_t i0 = sm90_token(c.p.lists, t.x, t.y, row).index;
+  const int32_t i1 = sm90_token(c.p.lists, t.x, t.y, row + 8).index;
+  if (c.p.acc_o != nullptr) {
+    merge(c, lane, first, i0, i1, e);
+    return false;
+  }
+  if (i0 >= 0)
+    write_lse(c, lane, first + i0, e.lse0);
+  if (i1 >= 0)
+    write_lse(c, lane, first + i1, e.lse1);
+  stage_output(c, lane, c.own, e.factor0, e.factor1);
+  if (sm90_by_map(c.p.lists, t.y)) {
+    store_own(c, lane, c.own, t.x, t.y, batch, head);
+    return true;
+  }
+  scatter_output(c, lane, t.x, t.y, batch, head);
+  return false;
+}
+
+} // namespace
+
+#endif

@@ -1,0 +1,140 @@
+/* forward_producer.cuh - the forward's producer warp: walks the items and keeps the consumers supplied. */
+#ifndef BSD_SM90_FORWARD_PRODUCER_CUH
+#define BSD_SM90_FORWARD_PRODUCER_CUH
+
+#include "forward.cuh"
+
+namespace {
+
+/* The members' own tiles of an item. */
+template <class C>
+__device__ __forceinline__ void load_own(const forward_params &p, uint32_t shared, uint32_t &uses,
+                                         uint32_t item, int batch, int lane) {
+#pragma unroll 1
+  for (int m = 0; m < C::members; m++) {
+    if (static_cast<int>(__shfl_sync(~0u, item, SM90_WORD_ROWS + m)) < 0)
+      continue;
+    const uint32_t use = uses >> (8 * m) & 255; /* modulo 256 */
+    const int place = m * C::residents + use % C::residents;
+    uses = (uses & ~(255u << (8 * m))) | ((use + 1) & 255) << (8 * m);
+    const uint32_t barrier = sm90_barrier(shared, SM90_OWN_FULL, place);
+    const uint32_t to = shared + SM90_HEADER + place * C::tile;
+    const int at = __shfl_sync(~0u, item, SM90_WORD_AT + m);
+    const uint32_t how = __shfl_sync(~0u, item, SM90_WORD_HOW + m);
+    const int t64 = __shfl_sync(~0u, item, SM90_WORD_T64 + m);
+    const int head = __shfl_sync(~0u, item, SM90_WORD_HEADS + m);
+    bsd_barrier_wait(sm90_barrier(shared, SM90_OWN_EMPTY, place), (use / C::residents & 1) ^ 1);
+    if (lane == 0)
+      bsd_store_shared(shared + SM90_OWN_TILES + 16 * place, at, how, t64, 0);
+    if (sm90_by_map(p.lists, how)) {
+      if (lane == 0) {
+        bsd_barrier_expect(barrier, C::tile);
+        sm90_load<C::D>(to, p.q, at, how, barrier, batch, head);
+      }
+      continue;
+    }
+    sm90_gather<C::D>(p.lists, p.query, shared, to, at, how, batch, head, lane);
+    sm90_gathered(barrier, lane);
+  }
+}
+
+/* What the producer holds of up to 32 entries: of each, a lane holds the entry and its tile. */
+struct producer_chunk {
+  uint32_t entry;
+  int2 tile; /* at, how */
+};
+
+__device__ __forceinline__ int2 find_tile(const forward_params &p, uint32_t entry) {
+  if (entry == 0)
+    return make_int2(0, 0);
+  return __ldg(
+      reinterpret_cast<const int2 *>(p.lists.tiles + (entry & ((1 << BSD_SM90_TILE_BITS) - 1))));
+}
+
+/* Streams the tiles of entries [begin, end) of the chunk. */
+template <class C>
+__device__ __forceinline__ void stream(const forward_params &p, uint32_t shared,
+                                       sm90_place<C::stages> &ring, const producer_chunk &chunk,
+                                       uint32_t item, int begin, int end, int batch, int lane) {
+  const uint32_t tiles = shared + SM90_HEADER + C::residents * C::members * C::tile;
+#pragma unroll 1
+  for (int e = begin; e < end; e++) {
+    const uint32_t entry = __shfl_sync(~0u, chunk.entry, e);
+    const int at = __shfl_sync(~0u, chunk.tile.x, e);
+    const uint32_t how = __shfl_sync(~0u, chunk.tile.y, e);
+    const int kv_head = __shfl_sync(~0u, item, SM90_WORD_KV_HEAD);
+    const uint32_t full = sm90_barrier(shared, SM90_FULL, ring.at);
+    bsd_barrier_wait(full + SM90_EMPTY - SM90_FULL, ring.phase);
+    if (entry >> BSD_SM90_MASK_SHIFT)
+      sm90_put_key_band(p.lists, item, entry, shared, ring.at, lane);
+    sm90_load_pair<C::D>(p.lists, p.k, p.key, p.v, p.value, shared, tiles + ring.at * 2 * C::tile,
+                         at, how, full, batch, kv_head, lane);
+    ring.next();
+  }
+}
+
+/* Walks the items of this CTA; while a chunk is streamed, the next one and its tiles are looked up. */
+template <class C>
+__device__ __forceinline__ void produce(const forward_params &p, uint32_t shared, int lane) {
+  sm90_place<C::stages> ring = {0, 1};
+  uint32_t uses = 0, count = 0;
+  int x = blockIdx.x;
+  if (x >= p.lists.total) {
+    sm90_hand_over<C::members>(shared, count, SM90_END, 0, ~0u, lane);
+    return;
+  }
+  int batch = x / p.lists.nitems;
+  const uint32_t *words =
+      reinterpret_cast<const uint32_t *>(p.lists.items + (x - batch * p.lists.nitems));
+  uint32_t item = __ldg(words + lane);
+  producer_chunk chunk = {__ldg(words + 32 + lane)};
+  chunk.tile = find_tile(p, chunk.entry);
+  if (lane == 0 && p.lists.use_maps && p.lists.steps[0] > 0) {
+    bsd_tma_prefetch(&p.q.of_step[0]);
+    bsd_tma_prefetch(&p.k.of_step[0]);
+    bsd_tma_prefetch(&p.v.of_step[0]);
+  }
+  int left = __shfl_sync(~0u, item, SM90_WORD_COUNT), done = 0;
+  bsd_grid_wait();
+#pragma unroll 1
+  for (;;) {
+    const int n = min(left, 32), now = batch;
+    const uint32_t item_now = item;
+    uint32_t next = 0;
+    const bool last = left <= 32;
+    if (!last) {
+      const uint32_t *entries = p.lists.entries + sm90_word64(item, SM90_WORD_BEGIN) + done + 32;
+      next = lane < left - 32 ? __ldg(entries + lane) : 0;
+    } else if ((x += gridDim.x) < p.lists.total) {
+      batch = x / p.lists.nitems;
+      words = reinterpret_cast<const uint32_t *>(p.lists.items + (x - batch * p.lists.nitems));
+      item = __ldg(words + lane);
+      next = __ldg(words + 32 + lane);
+    }
+    const bool empty = static_cast<int>(__shfl_sync(~0u, item_now, SM90_WORD_ROWS)) < 0;
+    if (!empty) {
+      sm90_hand_over<C::members>(shared, count,
+                                 n | (done ? 0 : SM90_FIRST) | (last ? SM90_LAST : 0) | now << 16,
+                                 chunk.entry, item_now, lane);
+      if (done == 0)
+        load_own<C>(p, shared, uses, item_now, now, lane);
+    }
+    stream<C>(p, shared, ring, chunk, item_now, 0, n / 2, now, lane);
+    const int2 tile = find_tile(p, next);
+    stream<C>(p, shared, ring, chunk, item_now, n / 2, n, now, lane);
+    chunk = {next, tile};
+    left -= n;
+    done += n;
+    if (!last)
+      continue;
+    if (x >= p.lists.total)
+      break;
+    left = __shfl_sync(~0u, item, SM90_WORD_COUNT);
+    done = 0;
+  }
+  sm90_hand_over<C::members>(shared, count, SM90_END, 0, ~0u, lane);
+}
+
+} // namespace
+
+#endif
