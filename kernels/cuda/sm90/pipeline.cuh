@@ -236,16 +236,18 @@ static __device__ __forceinline__ void sm90_hand_over(uint32_t shared, uint32_t 
   }
   const uint32_t there = __ballot_sync(~0u, static_cast<int32_t>(item) >= 0);
   const uint32_t present = there >> SM90_WORD_ROWS & ((1 << Members) - 1);
+  uint32_t heads[BSD_SM90_MEMBERS];
+#pragma unroll
+  for (int m = 0; m < BSD_SM90_MEMBERS; m++)
+    heads[m] = __shfl_sync(~0u, item, SM90_WORD_HEADS + m);
   if (lane == 0) {
     bsd_store_word(to, word | present << SM90_PRESENT_SHIFT);
     bsd_store_shared(to + 16, active[0], active[1], active[2], active[3]);
     bsd_store_shared(to + 32, masked[0], masked[1], masked[2], masked[3]);
-  }
-  if (lane >= SM90_WORD_HEADS && lane < SM90_WORD_HEADS + Members)
-    bsd_store_word(to + 48 + 4 * (lane - SM90_WORD_HEADS), item);
-  __syncwarp();
-  if (lane == 0)
+    bsd_store_shared(to + 48, heads[0], heads[1], heads[2], heads[3]);
     bsd_barrier_arrive(sm90_barrier(shared, SM90_CHUNK_FULL, place));
+  }
+  __syncwarp();
   chunk = (chunk + 1) % (2 * SM90_CHUNK_SLOTS);
 }
 
