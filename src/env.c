@@ -71,6 +71,19 @@ bsd_status bsd_env_stages(int *stages, bsd_error *error) {
   return read_choice("BSD_STAGES", stage_choices, "auto, 1, 2 or 3", 0, stages, error);
 }
 
+bsd_status bsd_env_sm_margin(int *multiprocessors, bsd_error *error) {
+  const char *text = getenv("BSD_SM_MARGIN");
+  char *end = NULL;
+  long value = text ? strtol(text, &end, 10) : 0;
+  if (text && (text[0] < '0' || text[0] > '9' || *end != 0 || value > 64))
+    return bsd_fail(error, BSD_ERR_ARG,
+                    "environment variable BSD_SM_MARGIN is '%.100s', expected 0 to 64", text);
+  if (text)
+    bsd_log(BSD_LOG_INFO, -1, -1, "BSD_SM_MARGIN=%s overrides the default", text);
+  *multiprocessors = (int)value;
+  return BSD_OK;
+}
+
 bsd_status bsd_env_cpu_isa(bsd_cpu_isa *isa, bsd_error *error) {
   int value;
   BSD_TRY(read_choice("BSD_CPU_ISA", isa_choices, "avx512, avx2 or baseline", BSD_CPU_ISA_AUTO,
@@ -116,13 +129,14 @@ void bsd_env_launched_processes(int64_t *processes, const char **variable) {
 
 bsd_status bsd_env_check(bsd_error *error) {
   bsd_log_severity level;
-  int checksum, serialize, stages;
+  int checksum, serialize, stages, margin;
   const char *path;
   bsd_cpu_isa isa;
   BSD_TRY(bsd_env_debug(&level, error));
   BSD_TRY(bsd_env_checksum(&checksum, error));
   BSD_TRY(bsd_env_serialize_exchange(&serialize, error));
   BSD_TRY(bsd_env_stages(&stages, error));
+  BSD_TRY(bsd_env_sm_margin(&margin, error));
   BSD_TRY(bsd_env_flight_file(&path, error));
   BSD_TRY(bsd_env_cpu_isa(&isa, error));
   return BSD_OK;

@@ -7,6 +7,8 @@
  *   BSD_SERIALIZE_EXCHANGE=0|1        the host waits for an exchange before it launches kernels (default 0):
  *                                     for ranks that share a GPU, whose kernels could starve each other
  *   BSD_STAGES=auto|1|2|3             stages of an exchange (default auto: by predicted time)
+ *   BSD_SM_MARGIN=0..64               multiprocessors of a GPU that persistent kernels leave to others, so that
+ *                                     an exchange can begin beside them (default 0)
  *
  * An accessor gives the default where the variable is unset, logs an override at INFO, and refuses
  * any other value with ARG and a sentence that names the variable, the value and what is accepted.
@@ -31,6 +33,7 @@ bsd_status bsd_env_checksum(int *on, bsd_error *error);
 bsd_status bsd_env_serialize_exchange(int *on, bsd_error *error);
 
 bsd_status bsd_env_stages(int *stages, bsd_error *error); /* 0: auto */
+bsd_status bsd_env_sm_margin(int *multiprocessors, bsd_error *error);
 
 /* *path is NULL without BSD_FLIGHT_FILE; it points into the environment. */
 bsd_status bsd_env_flight_file(const char **path, bsd_error *error);

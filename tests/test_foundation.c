@@ -108,6 +108,7 @@ static void clear_environment(void) {
   unsetenv("BSD_FLIGHT_FILE");
   unsetenv("BSD_CPU_ISA");
   unsetenv("BSD_SERIALIZE_EXCHANGE");
+  unsetenv("BSD_SM_MARGIN");
 }
 
 START_TEST(environment_defaults) {
@@ -126,7 +127,7 @@ END_TEST
 
 START_TEST(environment_overrides) {
   bsd_log_severity level;
-  int checksum = -1;
+  int checksum = -1, margin = -1;
   const char *path = "x";
   bsd_cpu_isa isa;
   clear_environment();
@@ -136,6 +137,8 @@ START_TEST(environment_overrides) {
   ck_assert(bsd_env_checksum(&checksum, NULL) == BSD_OK && checksum == 1);
   ck_assert(bsd_env_flight_file(&path, NULL) == BSD_OK && strcmp(path, "/tmp/events") == 0);
   ck_assert(bsd_env_cpu_isa(&isa, NULL) == BSD_OK && isa == BSD_CPU_ISA_AVX2);
+  setenv("BSD_SM_MARGIN", "6", 1);
+  ck_assert(bsd_env_sm_margin(&margin, NULL) == BSD_OK && margin == 6);
   setenv("BSD_DEBUG", "WARN", 1);
   ck_assert(bsd_env_debug(&level, NULL) == BSD_OK && level == BSD_LOG_WARN);
   ck_assert_int_eq(bsd_log_level(), BSD_LOG_WARN);
@@ -145,11 +148,12 @@ START_TEST(environment_overrides) {
 END_TEST
 
 START_TEST(environment_refuses_a_bad_value_in_words) {
-  static const char *const bad[][2] = {{"BSD_DEBUG", "debug"},  {"BSD_DEBUG", ""},
-                                       {"BSD_CHECKSUM", "2"},   {"BSD_CHECKSUM", "yes"},
-                                       {"BSD_CHECKSUM", ""},    {"BSD_CPU_ISA", "sse2"},
-                                       {"BSD_CPU_ISA", "AVX2"}, {"BSD_FLIGHT_FILE", ""},
-                                       {"BSD_SERIALIZE_EXCHANGE", "on"}};
+  static const char *const bad[][2] = {
+      {"BSD_DEBUG", "debug"},  {"BSD_DEBUG", ""},       {"BSD_CHECKSUM", "2"},
+      {"BSD_CHECKSUM", "yes"}, {"BSD_CHECKSUM", ""},    {"BSD_CPU_ISA", "sse2"},
+      {"BSD_CPU_ISA", "AVX2"}, {"BSD_FLIGHT_FILE", ""}, {"BSD_SERIALIZE_EXCHANGE", "on"},
+      {"BSD_SM_MARGIN", "65"}, {"BSD_SM_MARGIN", "-1"}, {"BSD_SM_MARGIN", "4x"},
+      {"BSD_SM_MARGIN", ""}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     bsd_error error = {0};
     clear_environment();

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../../src/env.h"
 #include "../../src/memory.h"
 #include "families.h"
 #include "launch.h"
@@ -36,11 +37,13 @@ static int attribute(int number, enum cudaDeviceAttr name) {
 static bsd_status read_device(int number, bsd_cuda_device *device, char *description, size_t size,
                               bsd_error *error) {
   struct cudaDeviceProp properties;
+  int margin;
+  BSD_TRY(bsd_env_sm_margin(&margin, error));
   BSD_TRY(bsd_cuda_check(cudaGetDeviceProperties(&properties, number),
                          "reading the device's properties", error));
   device->number = number;
   device->capability = 10 * properties.major + properties.minor;
-  device->multiprocessors = properties.multiProcessorCount;
+  device->multiprocessors = (int)bsd_max(1, properties.multiProcessorCount - margin);
   device->shared_per_block = attribute(number, cudaDevAttrMaxSharedMemoryPerBlockOptin);
   device->l2_bytes = properties.l2CacheSize;
   if (device->capability < 61)
@@ -49,7 +52,7 @@ static bsd_status read_device(int number, bsd_cuda_device *device, char *descrip
                     number, properties.name, properties.major, properties.minor);
   if (description)
     snprintf(description, size, "%s, sm_%d, %d multiprocessors, device %d", properties.name,
-             device->capability, device->multiprocessors, number);
+             device->capability, properties.multiProcessorCount, number);
   return BSD_OK;
 }
 
