@@ -14,7 +14,7 @@ void bench_csv_header(FILE *file) {
         "fwd_bytes_moved,fwd_bytes_lower_bound,fwd_bytes_allgather,fwd_exposed_ms,fwd_overlap,"
         "bwd_bytes_moved,bwd_bytes_lower_bound,bwd_bytes_allgather,bwd_exposed_ms,bwd_overlap,"
         "imbalance,plan_ms,check_o,check_lse,check_dq,check_dk,check_dv,check_pass,"
-        "scaling_efficiency_fwd,scaling_efficiency_bwd\n",
+        "scaling,scaling_efficiency_fwd,scaling_efficiency_bwd\n",
         file);
 }
 
@@ -97,6 +97,7 @@ void bench_csv_line(FILE *file, const bench_result *r) {
   real(file, r->check.dk);
   real(file, r->check.dv);
   integer(file, r->check.pass);
+  fprintf(file, ",%s", r->scaling);
   real(file, r->efficiency_forward);
   real(file, r->efficiency_backward);
   fputc('\n', file);

@@ -22,7 +22,18 @@ static json_t *any_text(const char *text) {
   return value != NULL ? value : json_null();
 }
 
-json_t *bench_json_create(int argc, char **argv, const bench_environment *environment) {
+/* The offsets of packed documents. */
+static json_t *offsets_or_null(const bench_options *options) {
+  if (options->cu_seqlens == NULL)
+    return json_null();
+  json_t *offsets = json_array();
+  for (int64_t i = 0; i <= options->documents; i++)
+    json_array_append_new(offsets, json_integer(options->cu_seqlens[i]));
+  return offsets;
+}
+
+json_t *bench_json_create(int argc, char **argv, const bench_options *options,
+                          const bench_environment *environment) {
   json_t *args = json_array(), *facts = json_object(), *ranks = json_array();
   for (int i = 0; i < argc; i++)
     json_array_append_new(args, any_text(argv[i]));
@@ -32,8 +43,8 @@ json_t *bench_json_create(int argc, char **argv, const bench_environment *enviro
     json_array_append_new(ranks, json_pack("{s:i, s:o, s:o}", "rank", i, "host",
                                            any_text(environment->ranks[i].host), "device",
                                            any_text(environment->ranks[i].device)));
-  return json_pack("{s:i, s:o, s:o, s:o, s:[]}", "version", 1, "args", args, "environment", facts,
-                   "ranks", ranks, "results");
+  return json_pack("{s:i, s:o, s:o, s:o, s:o, s:[]}", "version", 1, "args", args, "environment",
+                   facts, "ranks", ranks, "cu_seqlens", offsets_or_null(options), "results");
 }
 
 /* ---- one result -------------------------------------------------------------------------- */
@@ -112,6 +123,7 @@ static int set_measures(json_t *object, const bench_result *r) {
                                        real_or_null(r->predicted_forward_ms), "bwd_ms",
                                        real_or_null(r->predicted_backward_ms), "efficiency",
                                        real_or_null(r->predicted_efficiency)));
+  bad |= json_object_set_new(object, "scaling", text_or_null(r->scaling));
   bad |= json_object_set_new(object, "scaling_efficiency",
                              pair(r->efficiency_forward, r->efficiency_backward));
   return bad == 0;

@@ -9,7 +9,8 @@
 #include "bench/bench_result.h"
 
 /* The document without results. NULL if there is no memory. */
-json_t *bench_json_create(int argc, char **argv, const bench_environment *environment);
+json_t *bench_json_create(int argc, char **argv, const bench_options *options,
+                          const bench_environment *environment);
 
 /* Appends one result. False if there is no memory. */
 int bench_json_add(json_t *document, const bench_result *result);

@@ -29,7 +29,8 @@ const char bench_options_help[] =
     "  -n, --iters N              timed runs (default 20)\n"
     "  -w, --warmup N             runs before them (default 5)\n"
     "      --graph                replay as a CUDA graph\n"
-    "      --cold                 other tensors in each call: more than twice the GPU's L2 in turn\n"
+    "      --cold                 other tensors in each call: more than twice the GPU's L2 in "
+    "turn\n"
     "  -c, --check                compare with the fp64 oracle\n"
     "      --preset seed|longnet  the seed report's table; LongNet's pattern\n"
     "      --scaling strong|weak  run on 1, 2, 4, ... of the ranks and print the efficiency\n"
@@ -40,7 +41,9 @@ const char bench_options_help[] =
     "      --dump-lists FILE      write the active blocks of each row\n"
     "      --json FILE  --csv FILE   write the results; '-' is standard output\n"
     "      --trace FILE           write when the parts of a run ran, for Perfetto; '-' likewise\n"
-    "      --plot DIR             (a later version)\n";
+    "      --plot DIR             draw the results: SVG figures and report.html, by gnuplot\n"
+    "      --from FILE            with --plot: draw what --json wrote, run nothing; may be "
+    "repeated\n";
 
 enum {
   OPTION_HEADS = CLI_OWN_OPTIONS,
@@ -65,12 +68,13 @@ enum {
   OPTION_JSON,
   OPTION_CSV,
   OPTION_TRACE,
+  OPTION_PLOT,
+  OPTION_FROM,
   OPTION_LATER_FIRST, /* options of a later version */
   OPTION_LINK = OPTION_LATER_FIRST,
   OPTION_RATE,
   OPTION_CALIBRATE,
-  OPTION_COST_MODEL,
-  OPTION_PLOT
+  OPTION_COST_MODEL
 };
 
 static const struct option long_options[] = {
@@ -105,6 +109,7 @@ static const struct option long_options[] = {
     {"calibrate", required_argument, NULL, OPTION_CALIBRATE},
     {"cost-model", required_argument, NULL, OPTION_COST_MODEL},
     {"plot", required_argument, NULL, OPTION_PLOT},
+    {"from", required_argument, NULL, OPTION_FROM},
     {"trace", required_argument, NULL, OPTION_TRACE},
     {NULL, 0, NULL, 0}};
 
@@ -148,6 +153,15 @@ static int add_densities(char ***list, int64_t *count, const char *text, cli_err
   }
 }
 
+static int add_file(const char ***list, int64_t *count, const char *file, cli_error *error) {
+  const char **grown = realloc(*list, ((size_t)*count + 1) * sizeof *grown);
+  if (grown == NULL)
+    return cli_fail(error, CLI_FAILED, "no memory for the names of --from");
+  *list = grown;
+  (*list)[(*count)++] = file;
+  return CLI_GOOD;
+}
+
 /* ---- single options ---------------------------------------------------------------------- */
 
 static int take_name(int option, const char *argument, const char *const *names, int *value,
@@ -176,6 +190,7 @@ static int take_pass(const char *argument, int *pass, cli_error *error) {
 /* Which options were given, where that cannot be told from their values. */
 typedef struct given {
   int pass, baseline;
+  const char *other; /* the first option that is neither --plot nor --from, or NULL */
 } given;
 
 static int take_choice(bench_options *options, int option, const char *argument, given *seen,
@@ -273,6 +288,11 @@ static int take_own(bench_options *options, int option, const char *argument, gi
   case OPTION_TRACE:
     options->trace_file = argument;
     return CLI_GOOD;
+  case OPTION_PLOT:
+    options->plot_directory = argument;
+    return CLI_GOOD;
+  case OPTION_FROM:
+    return add_file(&options->from, &options->nfrom, argument, error);
   default:
     return take_number(options, option, argument, error);
   }
@@ -294,6 +314,16 @@ static void apply_preset(bench_options *options, const given *seen) {
 
 static int is_stdout(const char *file) {
   return file != NULL && strcmp(file, "-") == 0;
+}
+
+static int judge_from(const bench_options *options, const given *seen, cli_error *error) {
+  if (options->nfrom > 0 && options->plot_directory == NULL)
+    return cli_fail(error, CLI_UNUSABLE, "--from needs --plot, the directory to draw into");
+  if (options->nfrom > 0 && seen->other != NULL)
+    return cli_fail(error, CLI_UNUSABLE,
+                    "--from draws saved results and runs nothing, so --%s cannot be had with it",
+                    seen->other);
+  return CLI_GOOD;
 }
 
 /* Options that contradict each other or the build. */
@@ -355,6 +385,8 @@ static int take_all(bench_options *options, int argc, char **argv, given *seen, 
     int option = getopt_long(argc, argv, ":l:n:w:cT:", long_options, NULL), taken = 0;
     if (option == -1)
       break;
+    if (seen->other == NULL && option != OPTION_PLOT && option != OPTION_FROM)
+      seen->other = long_name(option);
     if (option == '?' || option == ':')
       code = cli_usage_error(argc, argv, option, long_options, error);
     else if (option == CLI_OPTION_HELP || option == CLI_OPTION_VERSION)
@@ -397,7 +429,9 @@ int bench_options_read(bench_options *options, int argc, char **argv, cli_error 
   if (options->kv_heads == 0)
     options->kv_heads = options->heads;
   apply_preset(options, &seen);
-  code = judge_together(options, error);
+  code = judge_from(options, &seen, error);
+  if (code == CLI_GOOD)
+    code = judge_together(options, error);
   return code == CLI_GOOD ? read_documents(options, error) : code;
 }
 
@@ -405,6 +439,7 @@ void bench_options_free(bench_options *options) {
   for (int64_t i = 0; i < options->npatterns; i++)
     free(options->patterns[i]);
   free(options->patterns);
+  free(options->from);
   free(options->cu_seqlens);
   cli_size_list_free(&options->lengths);
   cli_size_list_free(&options->simulate);

@@ -37,7 +37,10 @@ typedef struct bench_options {
   int64_t *cu_seqlens;    /* documents + 1 offsets, or NULL */
   int64_t documents;
   const char *cu_seqlens_file, *dump_file, *json_file, *csv_file,
-      *trace_file; /* of argv, or NULL */
+      *trace_file;            /* of argv, or NULL */
+  const char *plot_directory; /* of argv, or NULL */
+  const char **from;          /* result files to draw, names of argv */
+  int64_t nfrom;
   int help, version;
 } bench_options;
 

@@ -1,9 +1,10 @@
-/* bench_report.c - every place that results go to: the table, JSON, CSV. Rank 0 alone has any. */
+/* bench_report.c - every place that results go to: the table, JSON, CSV, figures. Rank 0 alone has any. */
 #include "bench/bench_report.h"
 
 #include <string.h>
 
 #include "bench/bench_csv.h"
+#include "bench/plot/plot.h"
 
 static int is_stdout(const char *path) {
   return path != NULL && strcmp(path, "-") == 0;
@@ -29,6 +30,7 @@ int bench_report_begin(const bench_session *session, int argc, char **argv,
   if (!report->active)
     return CLI_GOOD;
   report->table = table_of(o);
+  report->plot_directory = o->plot_directory;
   int code = bench_output_open(o->json_file, &report->json_file, error);
   if (code == CLI_GOOD)
     code = bench_output_open(o->csv_file, &report->csv_file, error);
@@ -38,7 +40,7 @@ int bench_report_begin(const bench_session *session, int argc, char **argv,
     code = bench_output_open(o->trace_file, &report->trace_file, error);
   if (code != CLI_GOOD)
     return code;
-  report->json = bench_json_create(argc, argv, environment);
+  report->json = bench_json_create(argc, argv, o, environment);
   if (o->trace_file != NULL)
     report->trace = bench_trace_json_create(environment);
   if (report->json == NULL || (o->trace_file != NULL && report->trace == NULL))
@@ -63,7 +65,7 @@ int bench_report_add(bench_report *report, const bench_result *result, cli_error
   return CLI_GOOD;
 }
 
-/* Completes all files. */
+/* Completes all files, then draws. */
 static int commit(bench_report *report, cli_error *error) {
   int code = bench_json_write(report->json, &report->json_file, error);
   if (code == CLI_GOOD)
@@ -74,6 +76,8 @@ static int commit(bench_report *report, cli_error *error) {
     code = bench_trace_json_write(report->trace, &report->trace_file, error);
   if (code == CLI_GOOD)
     code = bench_output_commit(&report->trace_file, error);
+  if (code == CLI_GOOD && report->plot_directory != NULL)
+    code = plot_document(report->json, report->plot_directory, error);
   return code;
 }
 

@@ -1,4 +1,4 @@
-/* bench_report.h - every place that results go to: the table, JSON, CSV. Rank 0 alone has any. */
+/* bench_report.h - every place that results go to: the table, JSON, CSV, figures. Rank 0 alone has any. */
 #ifndef BENCH_REPORT_H
 #define BENCH_REPORT_H
 
@@ -10,8 +10,9 @@ typedef struct bench_report {
   int active; /* rank 0 */
   bench_table table;
   bench_output json_file, csv_file, trace_file;
-  bench_output dump_file; /* the lists are written by the caller */
-  json_t *json, *trace;   /* the trace is NULL if it was not asked for */
+  bench_output dump_file;     /* the lists are written by the caller */
+  json_t *json, *trace;       /* the trace is NULL if it was not asked for */
+  const char *plot_directory; /* NULL: no figures */
   int failed_checks;
 } bench_report;
 

@@ -70,6 +70,7 @@ typedef struct bench_result {
   double imbalance, plan_ms;
   bench_check check;
   double predicted_forward_ms, predicted_backward_ms, predicted_efficiency;
+  char scaling[8]; /* "strong" or "weak", "" without --scaling */
   double efficiency_forward,
       efficiency_backward;                     /* --scaling: rate per rank over the 1-rank rate */
   int64_t bytes_received_worst, planned_ranks; /* --simulate */

@@ -1,6 +1,8 @@
 /* bench_scaling.c - one configuration on 1, 2, 4, ... of the ranks, and how well they are used. */
 #include "bench/bench_scaling.h"
 
+#include <stdio.h>
+
 #include "bench/bench_run.h"
 
 /* Ranks without a part wait for those that run, however long that takes. */
@@ -51,6 +53,8 @@ static int run_on(const bench_session *session, const bench_case *item, int rank
       one->forward = result.forward;
       one->backward = result.backward;
     }
+    snprintf(result.scaling, sizeof result.scaling, "%s",
+             session->options->scaling == BENCH_SCALING_WEAK ? "weak" : "strong");
     result.efficiency_forward = result.forward.tflops / ranks / one->forward.tflops;
     result.efficiency_backward = result.backward.tflops / ranks / one->backward.tflops;
     bench_progress_clear(session->progress);

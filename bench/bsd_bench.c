@@ -1,6 +1,7 @@
 /* bsd_bench.c - the benchmark and the scaling study: options, header, a line per configuration, footer.
  *
  * Everything that can be judged is judged before anything runs. Rank 0 alone prints. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 #include "bench/bench_run.h"
 #include "bench/bench_scaling.h"
 #include "bench/bench_simulate.h"
+#include "bench/plot/plot.h"
 
 /* --graph and the type that follows from the backend. */
 static int settle_backend(bench_session *session, cli_error *error) {
@@ -116,6 +118,7 @@ static int run_all(bench_session *session, const bench_cases *cases, int argc, c
     code = run_case(session, &cases->items[i], &memo, &report, error);
   }
   bench_progress_clear(session->progress);
+  session->world->deadline = fmax(session->world->deadline, 300); /* the others wait for figures */
   code = bench_report_end(&report, code, error);
   bench_environment_free(&environment);
   return cli_agree(session->world, code, error);
@@ -141,12 +144,22 @@ static int with_cases(cli_world *world, const bench_options *options, const benc
   return code;
 }
 
+/* Draws saved results on rank 0. */
+static int draw_saved(cli_world *world, const bench_options *options, cli_error *error) {
+  int code = CLI_GOOD;
+  if (world->rank == 0)
+    code = plot_files(options->from, options->nfrom, options->plot_directory, error);
+  return cli_agree(world, code, error);
+}
+
 static int with_options(cli_world *world, const bench_options *options, int argc, char **argv,
                         cli_error *error) {
   bench_cases cases = {0};
   int code = bench_cases_create(options, world->size, &cases, error);
   if (code == CLI_GOOD)
     code = judge_dump(options, &cases, error);
+  if (code == CLI_GOOD && options->plot_directory != NULL && world->rank == 0)
+    code = plot_judge(options->plot_directory, error);
   code = cli_agree(world, code, error);
   if (code == CLI_GOOD)
     code = with_cases(world, options, &cases, argc, argv, error);
@@ -173,6 +186,8 @@ int main(int argc, char **argv) {
   code = cli_agree(&world, bench_options_read(&options, argc, argv, &error), &error);
   if (code == CLI_GOOD && (options.help || options.version))
     print_text(&world, &options);
+  else if (code == CLI_GOOD && options.nfrom > 0)
+    code = draw_saved(&world, &options, &error);
   else if (code == CLI_GOOD)
     code = with_options(&world, &options, argc, argv, &error);
   bench_options_free(&options);

@@ -145,7 +145,7 @@ refused "No such file" --csv absent/r.csv
 refused "No such file" --trace absent/t.json
 refused "No such file" --dump-lists absent/lists -l 64
 refused "absent.npy" --cu-seqlens absent.npy
-for later in plot calibrate cost-model link rate; do
+for later in calibrate cost-model link rate; do
   refused "not in this version" --$later x
 done
 printf '0 1\n\n' >rows.txt

@@ -56,7 +56,8 @@ static void check_rules(const json_t *object, const rule *rules, const char *whe
 }
 
 static const rule top_rules[] = {{"version", "i"}, {"args", "a"},    {"environment", "o"},
-                                 {"ranks", "a"},   {"results", "a"}, {NULL, NULL}};
+                                 {"ranks", "a"},   {"results", "a"}, {"cu_seqlens", "a0"},
+                                 {NULL, NULL}};
 static const rule rank_rules[] = {{"rank", "i"}, {"host", "s"}, {"device", "s"}, {NULL, NULL}};
 static const rule result_rules[] = {
     {"n", "i"},         {"batch", "i"},     {"heads", "i"},          {"kv_heads", "i"},
@@ -66,7 +67,7 @@ static const rule result_rules[] = {
     {"layout", "s"},    {"hash", "s0"},     {"stages", "i0"},        {"fwd", "o0"},
     {"bwd", "o0"},      {"baseline", "o"},  {"speedup", "o"},        {"memory", "o"},
     {"comm", "o"},      {"imbalance", "r"}, {"plan_ms", "r"},        {"check", "o0"},
-    {"predicted", "o"}, {NULL, NULL}};
+    {"predicted", "o"}, {"scaling", "s0"},  {NULL, NULL}};
 static const rule timing_rules[] = {
     {"ms", "r"}, {"tflops", "r"}, {"ms_p5", "r"}, {"ms_p95", "r"}, {NULL, NULL}};
 static const rule baseline_rules[] = {

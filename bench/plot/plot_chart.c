@@ -1,0 +1,260 @@
+/* plot_chart.c - a chart as data: named lines of points and axes, written as gnuplot's input.
+ *
+ * The canvas is small and its letters large: it is shown at half the width of a desk's screen and at the full
+ * width of a phone's. */
+#include "bench/plot/plot_chart.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/bench_output.h"
+#include "bench/plot/plot_gnuplot.h"
+#include "bench/plot/plot_text.h"
+
+enum { CANVAS_WIDTH = 520, CANVAS_HEIGHT = 330, KEY_LINE = 22, COLOURS = 6 };
+
+/* Okabe and Ito's palette, three of its colours darker for thin lines on white. plot_gnuplot.c names their
+ * counterparts on a dark ground. Marks differ too. */
+static const char *const colours[COLOURS] = {"#0072b2", "#d55e00", "#009e73",
+                                             "#b0568f", "#a87400", "#3a93c2"};
+static const int filled_marks[COLOURS] = {7, 5, 9, 13, 11, 15};
+static const int open_marks[COLOURS] = {6, 4, 8, 12, 10, 14};
+
+/* A label that fits into the canvas. */
+static void cut(const char *label, char text[PLOT_LABEL]) {
+  enum { LONGEST = 58 };
+  if (strlen(label) <= LONGEST)
+    snprintf(text, PLOT_LABEL, "%s", label);
+  else
+    snprintf(text, PLOT_LABEL, "%.*s\u2026", LONGEST - 1, label);
+}
+
+/* ---- lines ------------------------------------------------------------------------------- */
+
+plot_line *plot_chart_line(plot_chart *chart, const char *key, const char *label, plot_kind kind) {
+  for (int i = 0; i < chart->nlines; i++)
+    if (strcmp(chart->lines[i].key, key) == 0 && chart->lines[i].kind == kind)
+      return &chart->lines[i];
+  if (chart->nlines == PLOT_LINES) {
+    chart->left_out++;
+    return NULL;
+  }
+  plot_line *line = &chart->lines[chart->nlines];
+  *line = (plot_line){.key = strdup(key), .kind = kind};
+  if (line->key == NULL)
+    return NULL;
+  cut(label, line->label);
+  chart->nlines++;
+  return line;
+}
+
+int plot_line_add(plot_line *line, plot_point point) {
+  plot_point *grown = realloc(line->points, ((size_t)line->count + 1) * sizeof *grown);
+  if (grown == NULL)
+    return 0;
+  line->points = grown;
+  line->points[line->count++] = point;
+  return 1;
+}
+
+static int compare_x(const void *a, const void *b) {
+  double x = ((const plot_point *)a)->x, y = ((const plot_point *)b)->x;
+  return (x > y) - (x < y);
+}
+
+static int different_x(plot_line *line) {
+  int different = 0;
+  if (line->count > 0)
+    qsort(line->points, (size_t)line->count, sizeof *line->points, compare_x);
+  for (int64_t i = 0; i < line->count; i++)
+    different += i == 0 || line->points[i].x != line->points[i - 1].x;
+  return different;
+}
+
+static void free_line(plot_line *line) {
+  free(line->key);
+  free(line->points);
+}
+
+void plot_chart_drop_short(plot_chart *chart, int points) {
+  int kept = 0;
+  for (int i = 0; i < chart->nlines; i++) {
+    if (different_x(&chart->lines[i]) >= points)
+      chart->lines[kept++] = chart->lines[i];
+    else
+      free_line(&chart->lines[i]);
+  }
+  chart->nlines = kept;
+}
+
+int plot_chart_range(const plot_chart *chart, plot_point *least, plot_point *greatest) {
+  *least = (plot_point){INFINITY, INFINITY, 0, 0};
+  *greatest = (plot_point){-INFINITY, -INFINITY, 0, 0};
+  for (int i = 0; i < chart->nlines; i++)
+    for (int64_t k = 0; k < chart->lines[i].count; k++) {
+      const plot_point *point = &chart->lines[i].points[k];
+      least->x = fmin(least->x, point->x);
+      least->y = fmin(fmin(least->y, point->y), point->low); /* fmin passes over NAN */
+      greatest->x = fmax(greatest->x, point->x);
+      greatest->y = fmax(fmax(greatest->y, point->y), point->high);
+    }
+  return least->x <= greatest->x;
+}
+
+void plot_chart_free(plot_chart *chart) {
+  for (int i = 0; i < chart->nlines; i++)
+    free_line(&chart->lines[i]);
+  *chart = (plot_chart){0};
+}
+
+/* Colours in the order of the lines; a prediction has that of what it predicts. */
+static void choose_colours(plot_chart *chart) {
+  int next = 0;
+  for (int i = 0; i < chart->nlines; i++) {
+    plot_line *line = &chart->lines[i];
+    int earlier = 0;
+    while (strcmp(chart->lines[earlier].key, line->key) != 0)
+      earlier++;
+    if (line->kind == PLOT_DENSE || line->kind == PLOT_REFERENCE)
+      continue;
+    line->colour = earlier < i ? chart->lines[earlier].colour : next++ % COLOURS;
+  }
+}
+
+/* ---- gnuplot's input --------------------------------------------------------------------- */
+
+static void write_data(FILE *file, plot_chart *chart) {
+  for (int i = 0; i < chart->nlines; i++) {
+    plot_line *line = &chart->lines[i];
+    different_x(line); /* sorts */
+    fprintf(file, "%s# %s: x y low high\n", i > 0 ? "\n\n" : "", line->label);
+    for (int64_t k = 0; k < line->count; k++) {
+      const plot_point *p = &line->points[k];
+      fprintf(file, "%.9g %.9g %.9g %.9g\n", p->x, p->y, isnan(p->low) ? p->y : p->low,
+              isnan(p->high) ? p->y : p->high);
+    }
+  }
+}
+
+/* Tics at 1, 2, 5 times powers of ten, fewer where they would be many. */
+static void write_log_tics(FILE *file, char axis, double low, double high) {
+  static const double steps[] = {1, 2, 5};
+  int each = log10(high / low) < 2.2 ? 3 : 1, written = 0;
+  fprintf(file, "set %ctics (", axis);
+  for (int power = (int)floor(log10(low)); power <= (int)ceil(log10(high)); power++)
+    for (int i = 0; i < each; i++) {
+      double value = steps[i] * pow(10, power);
+      if (value >= low * 0.999 && value <= high * 1.001)
+        fprintf(file, "%s'%.10g' %.10g", written++ > 0 ? ", " : "", value, value);
+    }
+  fputs(")\n", file);
+}
+
+static void write_axis(FILE *file, char name, const plot_axis *axis) {
+  if (axis->scale == PLOT_LOG)
+    fprintf(file, "set logscale %c\n", name);
+  fprintf(file, "set %crange [%.9g:%.9g]\n", name, axis->low, axis->high);
+  if (axis->ntics == 0 && axis->scale == PLOT_LOG)
+    write_log_tics(file, name, axis->low, axis->high);
+  if (axis->ntics == 0)
+    return;
+  fprintf(file, "set %ctics (", name);
+  for (int i = 0; i < axis->ntics; i++) {
+    fprintf(file, "%s'", i > 0 ? ", " : "");
+    for (const char *p = axis->tic_labels[i]; *p != '\0'; p++) /* a tic's text is a format */
+      fputs(*p == '%' ? "%%" : (char[]){*p, '\0'}, file);
+    fprintf(file, "' %.9g", axis->tics[i]);
+  }
+  fputs(")\n", file);
+}
+
+/* The note stands at the foot, on the side of the mark that has more room. */
+static void write_mark(FILE *file, const plot_chart *chart) {
+  const plot_axis *x = &chart->x;
+  if (isnan(chart->mark_x))
+    return;
+  double place = x->scale == PLOT_LOG ? log(chart->mark_x / x->low) / log(x->high / x->low)
+                                      : (chart->mark_x - x->low) / (x->high - x->low);
+  fprintf(file, "set arrow from %.9g, graph 0 to %.9g, graph 1 nohead lw 1 dt 3\nset label '",
+          chart->mark_x, chart->mark_x);
+  plot_write_quoted(file, chart->mark);
+  fprintf(file, "' at %.9g, graph 0.05 %s font ',13'\n", chart->mark_x,
+          place > 0.5 ? "right offset -0.7,0" : "left offset 0.7,0");
+}
+
+static void write_style(FILE *file, const plot_line *line) {
+  const char *colour = colours[line->colour];
+  switch (line->kind) {
+  case PLOT_MEASURED:
+    fprintf(file, "with yerrorlines lc rgb '%s' lw 2 pt %d ps 0.8", colour,
+            filled_marks[line->colour]);
+    break;
+  case PLOT_PREDICTED:
+    fprintf(file, "using 1:2 with linespoints lc rgb '%s' lw 1.5 dt (6,4) pt %d ps 0.9", colour,
+            open_marks[line->colour]);
+    break;
+  case PLOT_DENSE:
+    fprintf(file, "using 1:2 with linespoints lc rgb 'black' lw 1.5 dt (8,4) pt 4 ps 0.8");
+    break;
+  case PLOT_CLOUD:
+    fprintf(file, "using 1:2 with points lc rgb '%s' lw 1.5 pt %d ps 0.9", colour,
+            open_marks[line->colour]);
+    break;
+  default:
+    fprintf(file, "using 1:2 with lines lc rgb 'black' lw 1.5 dt 3");
+  }
+}
+
+static void write_script(FILE *file, const plot_chart *chart, const char *name) {
+  fprintf(file,
+          "set terminal svg noenhanced dynamic size %d,%d name '%s' font 'sans-serif,15'\n"
+          "set output '%s.svg'\n"
+          "set border 3 lw 0.75\nset tics nomirror scale 0.4\nset errorbars small\n"
+          "set grid ytics lt 1 lw 0.5 lc rgb '#d9dce0'\n"
+          "set key below left Left reverse maxcols 1 samplen 2.5 height 0.6 font ',13'\n"
+          "set tmargin 1.8\nset rmargin 2.5\nset xtics offset 0,0.4\n",
+          CANVAS_WIDTH, CANVAS_HEIGHT + KEY_LINE * chart->nlines, name, name);
+  write_axis(file, 'x', &chart->x);
+  write_axis(file, 'y', &chart->y);
+  fputs("set xlabel '", file);
+  plot_write_quoted(file, chart->x_label);
+  fputs("' offset 0,0.9\nset label '", file);
+  plot_write_quoted(file, chart->y_label);
+  fputs("' at graph 0, graph 1.07 left\n", file);
+  write_mark(file, chart);
+  fputs("plot", file);
+  for (int i = 0; i < chart->nlines; i++) {
+    fprintf(file, "%s '%s.dat' index %d ", i > 0 ? ", \\\n " : "", name, i);
+    write_style(file, &chart->lines[i]);
+    fputs(" title '", file);
+    plot_write_quoted(file, chart->lines[i].label);
+    fputc('\'', file);
+  }
+  fputc('\n', file);
+}
+
+int plot_chart_draw(plot_chart *chart, const char *directory, const char *name, const char *title,
+                    cli_error *error) {
+  bench_output data = {0}, script = {0};
+  char data_path[PLOT_PATH], script_path[PLOT_PATH];
+  int code = plot_path(directory, name, ".dat", data_path, error);
+  if (code == CLI_GOOD)
+    code = plot_path(directory, name, ".gp", script_path, error);
+  if (code == CLI_GOOD)
+    code = bench_output_open(data_path, &data, error);
+  if (code == CLI_GOOD)
+    code = bench_output_open(script_path, &script, error);
+  if (code == CLI_GOOD) {
+    choose_colours(chart);
+    write_data(data.file, chart);
+    write_script(script.file, chart, name);
+    code = bench_output_commit(&data, error);
+  }
+  if (code == CLI_GOOD)
+    code = bench_output_commit(&script, error);
+  bench_output_discard(&data);
+  bench_output_discard(&script);
+  return code == CLI_GOOD ? plot_gnuplot_run(directory, name, title, error) : code;
+}

@@ -1,0 +1,71 @@
+/* plot_chart.h - a chart as data: named lines of points and axes, written as gnuplot's input. */
+#ifndef PLOT_CHART_H
+#define PLOT_CHART_H
+
+#include <stdint.h>
+
+#include "bench/cli.h"
+
+enum { PLOT_LINES = 8, PLOT_LABEL = 96 };
+
+typedef struct plot_point {
+  double x, y, low, high; /* low and high: ends of an error bar, NAN: none */
+} plot_point;
+
+typedef enum plot_kind {
+  PLOT_MEASURED,  /* a solid line with its own colour and mark */
+  PLOT_PREDICTED, /* the same colour, dashed, open marks */
+  PLOT_DENSE,     /* in ink, dashed, squares: what ours is compared with */
+  PLOT_REFERENCE, /* thin and dotted, no marks */
+  PLOT_CLOUD      /* marks alone */
+} plot_kind;
+
+typedef struct plot_line {
+  char *key; /* what tells lines apart; owned */
+  char label[PLOT_LABEL];
+  plot_kind kind;
+  int colour; /* 0 .. 5, chosen when it is drawn */
+  plot_point *points;
+  int64_t count;
+} plot_line;
+
+typedef enum plot_scale { PLOT_LINEAR, PLOT_LOG } plot_scale;
+
+typedef struct plot_axis {
+  plot_scale scale;
+  double low, high; /* the range drawn; high < low: backwards */
+  const double *tics;
+  const char *const *tic_labels;
+  int ntics; /* 0: gnuplot's own */
+} plot_axis;
+
+typedef struct plot_chart {
+  char x_label[128], y_label[128];
+  plot_axis x, y;
+  plot_line lines[PLOT_LINES];
+  int nlines;
+  int64_t left_out; /* lines that found no place */
+  double mark_x;    /* a vertical mark with a note, NAN: none */
+  char mark[128];
+} plot_chart;
+
+/* The line of `key` and kind, made where there is none; NULL where there is no place (left_out counts) or no
+ * memory. */
+plot_line *plot_chart_line(plot_chart *chart, const char *key, const char *label, plot_kind kind);
+
+/* Adds a point; points are sorted by x when the chart is written. False if there is no memory. */
+int plot_line_add(plot_line *line, plot_point point);
+
+/* Removes lines of fewer than `points` different x. */
+void plot_chart_drop_short(plot_chart *chart, int points);
+
+/* The least and the greatest x and y of all points; false if there is none. */
+int plot_chart_range(const plot_chart *chart, plot_point *least, plot_point *greatest);
+
+/* Writes NAME.dat and NAME.gp into the directory, and draws NAME.svg. */
+int plot_chart_draw(plot_chart *chart, const char *directory, const char *name, const char *title,
+                    cli_error *error);
+
+void plot_chart_free(plot_chart *chart);
+
+#endif
