@@ -136,7 +136,7 @@ def allowed(mask, heads, n):
                     q = torch.arange(i * block, (i + 1) * block)[:, None]
                     k = torch.arange(j * block, (j + 1) * block)[None, :].clamp_max(n - 1)
                     whole[h, i * block:(i + 1) * block, j * block:(j + 1) * block] |= (
-                        torch.tensor(True) if full else mask.mask_mod(0, h, q, k))
+                        torch.tensor(True) if full else mask.mask_mod(torch.tensor(0), torch.tensor(h), q, k))
     return whole[:, :n, :n]
 
 
