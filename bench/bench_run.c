@@ -8,7 +8,6 @@
 
 #include "bench/bench_baseline.h"
 #include "bench/bench_check.h"
-#include "bench/bench_dense.h"
 #include "bench/bench_hash.h"
 #include "bench/bench_memory.h"
 #include "bench/bench_tensors.h"
@@ -166,16 +165,8 @@ static int run_plan(const bench_session *session, const bench_case *item,
 
 static int take_baseline(const bench_session *session, int64_t n, int64_t batch,
                          bench_baseline_memo *memo, bench_baseline *baseline, cli_error *error) {
-  bench_dense wanted = session->options->baseline;
-  if (wanted == BENCH_DENSE_NONE || !bench_dense_available())
+  if (session->dense == NULL)
     return CLI_GOOD;
-  if (strcmp(bsd_context_backend(session->context), "cuda") == 0) {
-    /* CBLAS on the host is no measure of a GPU; the seed preset goes without one there. */
-    if (wanted == BENCH_DENSE_ALWAYS && session->options->preset != BENCH_PRESET_SEED)
-      return cli_fail(error, CLI_UNUSABLE,
-                      "--baseline is dense, but on backend cuda it is not in this version");
-    return CLI_GOOD;
-  }
   if (memo->n != n || memo->batch != batch) {
     double deadline = be_patient(session->world);
     int code = bench_baseline_run(session, n, batch, &memo->value, error);

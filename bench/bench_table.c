@@ -60,7 +60,7 @@ void bench_table_header(bench_table *table, const bench_environment *environment
           fact(environment, "transport"), fact(environment, "transports"));
   fprintf(file, "# %s, %s, %s, threads %s\n# dense baseline: %s\n", fact(environment, "processor"),
           fact(environment, "system"), fact(environment, "compiler"), fact(environment, "threads"),
-          fact(environment, "cblas"));
+          fact(environment, "dense"));
   rank_lines(file, environment);
   fprintf(file, "# inputs %s\n", fact(environment, "inputs"));
   column_names(table);

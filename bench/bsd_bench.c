@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/bench_baseline.h"
 #include "bench/bench_cases.h"
 #include "bench/bench_lists.h"
 #include "bench/bench_report.h"
@@ -139,7 +140,10 @@ static int with_cases(cli_world *world, const bench_options *options, const benc
     code = judge_kernels(&session, cases, error);
   code = cli_agree(world, code, error);
   if (code == CLI_GOOD)
+    code = bench_baseline_open(&session, error);
+  if (code == CLI_GOOD)
     code = run_all(&session, cases, argc, argv, error);
+  bench_baseline_close(&session);
   cli_context_destroy(world, session.context);
   return code;
 }
