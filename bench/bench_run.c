@@ -9,6 +9,7 @@
 #include "bench/bench_baseline.h"
 #include "bench/bench_check.h"
 #include "bench/bench_hash.h"
+#include "bench/bench_host.h"
 #include "bench/bench_memory.h"
 #include "bench/bench_tensors.h"
 #include "bench/bench_time.h"
@@ -108,6 +109,9 @@ static int time_pass(const bench_session *session, bsd_plan *plan, bench_tensors
   bench_timing *timing = forward ? &r->forward : &r->backward;
   bench_traffic *traffic = forward ? &r->traffic_forward : &r->traffic_backward;
   int code = bench_time(session, plan, tensors, forward, flops, timing, traffic, error);
+  if (code == CLI_GOOD)
+    code = bench_host_run(session, plan, tensors, forward, timing->ms,
+                          forward ? &r->host_forward : &r->host_backward, error);
   if (code == CLI_GOOD)
     code = bench_trace_run(session, plan, tensors, forward, traffic, &r->trace, error);
   return code;

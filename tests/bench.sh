@@ -175,7 +175,7 @@ judge defaults count=1 n=64 batch=1 heads=8 kv_heads=8 dim=64 block=64 dtype='"f
   pattern='"blocks=strided(1:2,density=0.1)"' ranks=1 backend='"cpu"' kernel='"cpu"' \
   transport='"self"' hash=null check=null baseline.status='"none"' baseline.bytes=null \
   speedup.fwd=null fwd.ms='>0' bwd.ms='>0' comm.fwd.overlap=null comm.fwd.exposed_ms=null \
-  predicted.efficiency=null active_blocks=8 imbalance=1.0
+  predicted.efficiency=null host_us.fwd=null host_us.graph_bwd=null active_blocks=8 imbalance=1.0
 go 1 -l 96,200:400:x2 --pattern w=64 --density 0.5,1 --pattern 'blocks=full' --causal
 judge nesting count=12 results.0.n=96 results.0.pattern='"w=64"' \
   results.1.pattern='"blocks=full"' results.2.pattern='"blocks=strided(1:2,density=0.5)"' \
@@ -192,7 +192,13 @@ printf '0\n0 1\n\n2 3\n' >rows.txt
 go 1 -l 60 -c --block 16 --pattern 'blocks=csr(rows.txt)+local(0,0)'
 judge csr check.pass=true active_blocks=12
 go 1 -l 16000 --dim 8 --heads 1 -c --pattern 'w=64;w=512,r=8' --block 16
-judge sample check.pass=true
+cp stdout sampled
+judge sample check.pass=true check.rows='>9' check.keys='>3' check.kv_heads=1 check.from_library=false
+if grep -q '^# checked: [0-9]* query rows and [0-9]* keys of each of 1 KV heads' sampled; then
+  good
+else
+  bad "the table does not say what was sampled"
+fi
 
 run 1 -l 64 -n 1 -w 0
 if [ "$(tail -n 1 stdout)" = OK ] && grep -q '^# kernel cpu, layout' stdout &&
