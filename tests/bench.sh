@@ -297,6 +297,12 @@ if [ "$have_mpi" = yes ]; then
   ran=$(value comm.fwd.bytes_moved),$(value comm.bwd.bytes_moved),$(value imbalance)
   if [ "$ran" = "$simulated" ]; then good; else bad "simulated $simulated, run $ran"; fi
 
+  # The example of bench/README.md.
+  run 2 -l 512 --heads 1 --pattern 'blocks=local(1,0)' --layout contiguous -n 1 -w 0 --json r.json
+  judge "the README's example" active_blocks=15 active_pairs=61440 density=0.234375 imbalance='>1.0666' \
+    comm.fwd.bytes_moved=32768 comm.bwd.bytes_moved=66048 comm.fwd.bytes_allgather=262144 \
+    comm.bwd.bytes_allgather=524288
+
   for options in '--pattern w=100;w=300,r=3 --batch 2' '--density 0.2 --causal --layout zigzag' \
     '--pattern blocks=random(3,1) --dtype bf16 --kv-heads 1 --layout dilated:1:48'; do
     first=
