@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/bench_dense.h"
 #include "bench/bench_documents.h"
+#include "bench/bench_model.h"
 
 const char bench_options_help[] =
     "usage: [mpirun -np N] bsd_bench [options]\n"
@@ -34,8 +36,15 @@ const char bench_options_help[] =
     "      --preset seed|longnet  the seed report's table; LongNet's pattern\n"
     "      --scaling strong|weak  run on 1, 2, 4, ... of the ranks and print the efficiency\n"
     "      --simulate P,P,...     plan for that many ranks on this machine; nothing is run\n"
-    "      --link GB/s,us  --rate TFLOP/s  --calibrate FILE  --cost-model FILE   (a later "
-    "version)\n"
+    "                             (with --scaling also the efficiency)\n"
+    "      --link GB/s,us[/GB/s,us@RANKS]   predict with this link; with a second one between "
+    "hosts\n"
+    "                             of so many ranks\n"
+    "      --rate TFLOP/s|measured  predict with this rate of every kernel, or with those of this "
+    "machine\n"
+    "      --cost-model FILE      predict with the constants of a file\n"
+    "      --calibrate FILE       measure them on this machine and write the file; nothing else is "
+    "run\n"
     "      --cu-seqlens FILE.npy  packed documents\n"
     "      --dump-lists FILE      write the active blocks of each row\n"
     "      --json FILE  --csv FILE   write the results; '-' is standard output\n"
@@ -69,8 +78,7 @@ enum {
   OPTION_TRACE,
   OPTION_PLOT,
   OPTION_FROM,
-  OPTION_LATER_FIRST, /* options of a later version */
-  OPTION_LINK = OPTION_LATER_FIRST,
+  OPTION_LINK,
   OPTION_RATE,
   OPTION_CALIBRATE,
   OPTION_COST_MODEL
@@ -245,11 +253,27 @@ static int take_number(bench_options *options, int option, const char *argument,
   }
 }
 
+static int take_model(bench_options *options, int option, const char *argument, cli_error *error) {
+  switch (option) {
+  case OPTION_LINK:
+    return bench_link_parse(argument, &options->link, error);
+  case OPTION_CALIBRATE:
+    options->calibrate_file = argument;
+    return CLI_GOOD;
+  case OPTION_COST_MODEL:
+    options->cost_model_file = argument;
+    return CLI_GOOD;
+  default:
+    options->rate = 0;
+    options->rate_measured = strcmp(argument, "measured") == 0;
+    if (options->rate_measured)
+      return CLI_GOOD;
+    return cli_parse_double("--rate", argument, 0, 1, &options->rate, error);
+  }
+}
+
 static int take_own(bench_options *options, int option, const char *argument, given *seen,
                     cli_error *error) {
-  if (option >= OPTION_LATER_FIRST)
-    return cli_fail(error, CLI_UNUSABLE, "--%s is not in this version (%s) of bsd_bench",
-                    long_name(option), bsd_version());
   switch (option) {
   case OPTION_PRESET:
   case OPTION_SCALING:
@@ -257,6 +281,11 @@ static int take_own(bench_options *options, int option, const char *argument, gi
   case OPTION_DTYPE:
   case OPTION_PASS:
     return take_choice(options, option, argument, seen, error);
+  case OPTION_LINK:
+  case OPTION_RATE:
+  case OPTION_CALIBRATE:
+  case OPTION_COST_MODEL:
+    return take_model(options, option, argument, error);
   case OPTION_CAUSAL:
     options->causal = 1;
     return CLI_GOOD;
@@ -308,7 +337,7 @@ static void apply_preset(bench_options *options, const given *seen) {
   if (!seen->pass)
     options->pass = BENCH_FORWARD;
   if (!seen->baseline && options->simulate.count == 0)
-    options->baseline = BENCH_DENSE_AUTO;
+    options->baseline = bench_dense_available() ? BENCH_DENSE_ALWAYS : BENCH_DENSE_NONE;
 }
 
 static int is_stdout(const char *file) {
@@ -325,22 +354,40 @@ static int judge_from(const bench_options *options, const given *seen, cli_error
   return CLI_GOOD;
 }
 
-/* Options that contradict each other. */
-static int judge_together(const bench_options *options, cli_error *error) {
-  const char *idle = options->check                           ? "--check"
-                     : options->hash                          ? "--hash"
-                     : options->baseline != BENCH_DENSE_NONE  ? "--baseline"
-                     : options->graph                         ? "--graph"
-                     : options->cold                          ? "--cold"
-                     : options->scaling != BENCH_SCALING_NONE ? "--scaling"
-                     : options->trace_file != NULL            ? "--trace"
+/* Options that have nothing to act on where no configuration is run. */
+static int judge_idle(const bench_options *o, cli_error *error) {
+  const char *run = o->check                          ? "--check"
+                    : o->hash                         ? "--hash"
+                    : o->baseline != BENCH_DENSE_NONE ? "--baseline"
+                    : o->cold                         ? "--cold"
+                    : o->trace_file != NULL           ? "--trace"
+                                                      : NULL;
+  const char *simulated = run != NULL ? run : o->graph ? "--graph" : NULL;
+  const char *calibrated = run != NULL                        ? run
+                           : o->simulate.count > 0            ? "--simulate"
+                           : o->scaling != BENCH_SCALING_NONE ? "--scaling"
+                           : o->cost_model_file != NULL       ? "--cost-model"
                                                               : NULL;
-  if (options->simulate.count > 0 && idle != NULL)
+  if (o->simulate.count > 0 && simulated != NULL)
     return cli_fail(error, CLI_UNUSABLE, "--simulate runs nothing, so %s cannot be had with it",
-                    idle);
+                    simulated);
+  if (o->calibrate_file != NULL && calibrated != NULL)
+    return cli_fail(error, CLI_UNUSABLE,
+                    "--calibrate times configurations of its own, so %s cannot be had with it",
+                    calibrated);
+  return CLI_GOOD;
+}
+
+/* Options that contradict each other or the build. */
+static int judge_together(const bench_options *options, cli_error *error) {
+  int code = judge_idle(options, error);
+  if (code != CLI_GOOD)
+    return code;
   if (options->heads % options->kv_heads != 0)
     return cli_fail(error, CLI_UNUSABLE, "--kv-heads is %lld, which does not divide --heads %lld",
                     (long long)options->kv_heads, (long long)options->heads);
+  if (options->baseline == BENCH_DENSE_ALWAYS && !bench_dense_available())
+    return cli_fail(error, CLI_UNUSABLE, "--baseline is dense, but this build has no CBLAS");
   if (is_stdout(options->json_file) + is_stdout(options->csv_file) + is_stdout(options->dump_file) +
           is_stdout(options->trace_file) >
       1)
@@ -414,15 +461,22 @@ static int take_all(bench_options *options, int argc, char **argv, given *seen, 
 int bench_options_read(bench_options *options, int argc, char **argv, cli_error *error) {
   given seen = {0};
   *options = (bench_options){.heads = 8,
-                             .dim = 64,
                              .dtype = -1,
                              .pass = BENCH_FORWARD | BENCH_BACKWARD,
                              .iterations = 20,
                              .warmup = 5};
   cli_common_defaults(&options->common);
+  int64_t block = options->common.block;
+  options->common.block = 0;
   int code = take_all(options, argc, argv, &seen, error);
   if (code != CLI_GOOD || options->help || options->version)
     return code;
+  options->dim_given = options->dim != 0;
+  options->block_given = options->common.block != 0;
+  if (!options->dim_given)
+    options->dim = 64;
+  if (!options->block_given)
+    options->common.block = block;
   if (options->kv_heads == 0)
     options->kv_heads = options->heads;
   apply_preset(options, &seen);

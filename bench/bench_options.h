@@ -17,6 +17,12 @@ typedef enum bench_scaling {
 typedef enum bench_dense { BENCH_DENSE_NONE, BENCH_DENSE_ALWAYS, BENCH_DENSE_AUTO } bench_dense;
 enum { BENCH_FORWARD = 1, BENCH_BACKWARD = 2 }; /* bits of a pass */
 
+/* --link: between ranks of one host, of two, and how many ranks share a host (0: all). */
+typedef struct bench_link {
+  int given, host_ranks;
+  bsd_cost_link host, network;
+} bench_link;
+
 typedef struct bench_options {
   cli_common common;
   cli_size_list lengths; /* empty: by preset, --cu-seqlens or 8192 */
@@ -34,13 +40,18 @@ typedef struct bench_options {
   bench_preset preset;
   bench_scaling scaling;
   cli_size_list simulate; /* rank counts; empty: run */
-  int64_t *cu_seqlens;    /* documents + 1 offsets, or NULL */
+  bench_link link;
+  double rate;                /* TFLOP/s of every kernel; 0: not given */
+  int rate_measured;          /* measured before anything is planned */
+  int dim_given, block_given; /* --calibrate: for that one alone */
+  int64_t *cu_seqlens;        /* documents + 1 offsets, or NULL */
   int64_t documents;
   const char *cu_seqlens_file, *dump_file, *json_file, *csv_file,
       *trace_file;            /* of argv, or NULL */
   const char *plot_directory; /* of argv, or NULL */
   const char **from;          /* result files to draw, names of argv */
   int64_t nfrom;
+  const char *calibrate_file, *cost_model_file;
   int help, version;
 } bench_options;
 

@@ -40,16 +40,16 @@ static void column_names(const bench_table *table) {
     fputs("#\n# sequence length  implementation           time (ms)  memory (MB)   speedup\n",
           table->file);
   else if (table->style == BENCH_STYLE_SIMULATE)
-    fputs("#\n#   length  ranks planned  density      fwd_MiB      bwd_MiB gather_MiB  worst_MiB "
-          "imbal"
-          "  plan_ms  plan_KiB  local_MiB pattern\n",
-          table->file);
+    fprintf(table->file,
+            "#\n#   length  ranks planned  density      fwd_MiB      bwd_MiB gather_MiB  worst_MiB "
+            "imbal  plan_ms  plan_KiB  local_MiB stages   pred_fwd   pred_bwd   eff%s pattern\n",
+            table->scaling ? " eff_f eff_b" : "");
   else
     fprintf(
         table->file,
         "#\n#   length batch heads   D  type ranks density     fwd_ms  TFLOP/s     bwd_ms  "
         "TFLOP/s  dense_fwd  dense_bwd fwd_x bwd_x    mem_MiB  moved_MiB imbal plan_ms%s    error "
-        "check             hash pattern\n",
+        "check             hash   pred_fwd   pred_bwd pattern\n",
         table->scaling ? " eff_f eff_b" : "");
 }
 
@@ -60,7 +60,7 @@ void bench_table_header(bench_table *table, const bench_environment *environment
           fact(environment, "transport"), fact(environment, "transports"));
   fprintf(file, "# %s, %s, %s, threads %s\n# dense baseline: %s\n", fact(environment, "processor"),
           fact(environment, "system"), fact(environment, "compiler"), fact(environment, "threads"),
-          fact(environment, "dense"));
+          fact(environment, "cblas"));
   rank_lines(file, environment);
   fprintf(file, "# inputs %s\n", fact(environment, "inputs"));
   column_names(table);
@@ -138,38 +138,9 @@ static void run_line(const bench_table *table, const bench_result *r) {
     cell(file, 5, 2, r->efficiency_backward);
   }
   check_cells(file, r);
+  cell(file, 10, 3, r->predicted_forward_ms);
+  cell(file, 10, 3, r->predicted_backward_ms);
   fprintf(file, " %s\n", r->pattern);
-}
-
-/* What the host is busy with a call, where it does not wait for it. */
-static void host_line(FILE *file, const bench_result *r) {
-  const struct {
-    const char *name;
-    double us;
-  } figures[] = {{"forward", r->host_forward.call},
-                 {"backward", r->host_backward.call},
-                 {"replay of the forward", r->host_forward.replay},
-                 {"replay of the backward", r->host_backward.replay}};
-  const char *joint = "# host time of a call:";
-  for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
-    if (!isnan(figures[i].us)) {
-      fprintf(file, "%s %s %.1f us", joint, figures[i].name, figures[i].us);
-      joint = ",";
-    }
-  if (joint[0] == ',')
-    fputc('\n', file);
-}
-
-/* How much a check compared, if not everything. */
-static void sample_line(FILE *file, const bench_result *r) {
-  const bench_check *c = &r->check;
-  if (c->pass < 0 || c->rows == r->n)
-    return;
-  fprintf(file, "# checked: %lld query rows", (long long)c->rows);
-  if (c->keys > 0)
-    fprintf(file, " and %lld keys%s", (long long)c->keys,
-            c->from_library ? " (from the library's own lse)" : "");
-  fprintf(file, " of each of %lld KV heads\n", (long long)c->units);
 }
 
 /* ---- the seed report's columns ----------------------------------------------------------- */
@@ -228,7 +199,16 @@ static void simulate_line(const bench_table *table, const bench_result *r) {
   cell(file, 8, 2, r->plan_ms);
   cell(file, 9, 1, (double)r->memory_plan / 1024);
   cell(file, 10, 2, mebibytes(r->memory_tensors + r->memory_workspace));
-  fprintf(file, " %s\n", r->pattern);
+  fprintf(file, " %6d", r->stages);
+  cell(file, 10, 3, r->predicted_forward_ms);
+  cell(file, 10, 3, r->predicted_backward_ms);
+  cell(file, 5, 3, r->predicted_efficiency);
+  if (table->scaling) {
+    cell(file, 5, 3, r->efficiency_forward);
+    cell(file, 5, 3, r->efficiency_backward);
+  }
+  fprintf(file, " %s\n# simulated in %.2f s, memory of this process +%.1f MiB\n", r->pattern,
+          r->simulation_seconds, mebibytes(r->simulation_bytes));
 }
 
 void bench_table_line(bench_table *table, const bench_result *result) {
@@ -239,8 +219,6 @@ void bench_table_line(bench_table *table, const bench_result *result) {
     simulate_line(table, result);
   else
     run_line(table, result);
-  host_line(table->file, result);
-  sample_line(table->file, result);
   fflush(table->file);
 }
 

@@ -5,9 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bench/bench_baseline.h"
+#include "bench/bench_calibrate.h"
 #include "bench/bench_cases.h"
 #include "bench/bench_lists.h"
+#include "bench/bench_model.h"
 #include "bench/bench_report.h"
 #include "bench/bench_run.h"
 #include "bench/bench_scaling.h"
@@ -94,7 +95,7 @@ static int run_case(const bench_session *session, const bench_case *item, bench_
                     bench_report *report, cli_error *error) {
   const bench_options *o = session->options;
   int code = CLI_GOOD;
-  if (o->scaling != BENCH_SCALING_NONE)
+  if (o->simulate.count == 0 && o->scaling != BENCH_SCALING_NONE)
     return bench_scaling_run(session, item, report, error);
   if (o->simulate.count == 0)
     return run_one(session, item, 0, memo, report, error);
@@ -125,26 +126,99 @@ static int run_all(bench_session *session, const bench_cases *cases, int argc, c
   return cli_agree(session->world, code, error);
 }
 
+/* ---- --calibrate, --rate measured ------------------------------------------------------------ */
+
+static int calibrate(const bench_session *session, bench_cost_model *model, FILE *lines,
+                     cli_error *error) {
+  int code = bench_calibrate_kernels(session, model, lines, error);
+  return code == CLI_GOOD ? bench_calibrate_links(session, model, lines, error) : code;
+}
+
+/* Measures and writes the file, which is opened first: an unusable one is known before anything runs. */
+static int calibrate_to_file(const bench_session *session, cli_error *error) {
+  const char *path = session->options->calibrate_file;
+  int first = session->world->rank == 0;
+  FILE *lines = !first ? NULL : strcmp(path, "-") == 0 ? stderr : stdout;
+  bench_output output = {0};
+  bench_cost_model model = {.model = {.struct_size = sizeof model.model}};
+  int code = first ? bench_output_open(path, &output, error) : CLI_GOOD;
+  code = cli_agree(session->world, code, error);
+  if (code == CLI_GOOD && lines != NULL)
+    fprintf(lines, "# bsd_bench %s --calibrate on %s\n", bsd_version(),
+            bsd_context_device(session->context));
+  if (code == CLI_GOOD)
+    code = calibrate(session, &model, lines, error);
+  if (code == CLI_GOOD && first)
+    code = bench_cost_file_write(&model, bsd_context_device(session->context), &output, error);
+  if (code == CLI_GOOD && first)
+    code = bench_output_commit(&output, error);
+  bench_progress_clear(session->progress);
+  if (lines != NULL)
+    fputs(code == CLI_GOOD ? "OK\n" : "FAILED\n", lines);
+  bench_output_discard(&output);
+  bench_cost_model_free(&model);
+  return cli_agree(session->world, code, error);
+}
+
+/* The rates of the options' own shape on this machine, in place of the model's. */
+static int measure_rates(const bench_session *session, bench_cost_model *model, cli_error *error) {
+  bench_options options = *session->options;
+  bench_session own = *session;
+  own.options = &options;
+  options.dtype = (int)session->dtype;
+  options.dim_given = options.block_given = 1;
+  model->model.nrates = 0;
+  return bench_calibrate_kernels(&own, model, NULL, error);
+}
+
 /* ---- the program ------------------------------------------------------------------------- */
+
+static int run_cases(bench_session *session, const bench_cases *cases, int argc, char **argv,
+                     cli_error *error) {
+  int code = judge_kernels(session, cases, error);
+  code = cli_agree(session->world, code, error);
+  if (code == CLI_GOOD && session->options->calibrate_file != NULL)
+    return calibrate_to_file(session, error);
+  return code == CLI_GOOD ? run_all(session, cases, argc, argv, error) : code;
+}
+
+/* Opens the session's context with the model; with --rate measured once more, after having measured. */
+static int with_model(bench_session *session, bench_options *options, bench_cost_model *model,
+                      const bench_cases *cases, int argc, char **argv, cli_error *error) {
+  cli_world *world = session->world;
+  int code = cli_context_create(&options->common, world, &session->context, error);
+  if (code != CLI_GOOD)
+    return code;
+  code = cli_agree(world, settle_backend(session, error), error);
+  if (code == CLI_GOOD && options->rate_measured) {
+    code = measure_rates(session, model, error);
+    cli_context_destroy(world, session->context);
+    session->context = NULL;
+    options->common.cost_model = &model->model;
+    if (code == CLI_GOOD)
+      code = cli_context_create(&options->common, world, &session->context, error);
+  }
+  if (code == CLI_GOOD)
+    code = run_cases(session, cases, argc, argv, error);
+  cli_context_destroy(world, session->context);
+  return code;
+}
 
 static int with_cases(cli_world *world, const bench_options *options, const bench_cases *cases,
                       int argc, char **argv, cli_error *error) {
   bench_progress progress = bench_progress_create(world->rank, cases->count);
-  bench_session session = {.options = options, .world = world, .progress = &progress};
+  bench_options own = *options;
+  bench_session session = {.options = &own, .world = world, .progress = &progress};
+  bench_cost_model model;
+  int given = 0;
   world->deadline = options->common.timeout;
-  int code = cli_context_create(&options->common, world, &session.context, error);
+  int code = bench_model_create(options, world, &model, &given, error);
   if (code != CLI_GOOD)
     return code;
-  code = settle_backend(&session, error);
-  if (code == CLI_GOOD)
-    code = judge_kernels(&session, cases, error);
-  code = cli_agree(world, code, error);
-  if (code == CLI_GOOD)
-    code = bench_baseline_open(&session, error);
-  if (code == CLI_GOOD)
-    code = run_all(&session, cases, argc, argv, error);
-  bench_baseline_close(&session);
-  cli_context_destroy(world, session.context);
+  if (given)
+    own.common.cost_model = &model.model;
+  code = with_model(&session, &own, &model, cases, argc, argv, error);
+  bench_cost_model_free(&model);
   return code;
 }
 
@@ -159,7 +233,10 @@ static int draw_saved(cli_world *world, const bench_options *options, cli_error 
 static int with_options(cli_world *world, const bench_options *options, int argc, char **argv,
                         cli_error *error) {
   bench_cases cases = {0};
-  int code = bench_cases_create(options, world->size, &cases, error);
+  int64_t ranks = world->size;
+  for (int64_t i = 0; i < options->simulate.count; i++)
+    ranks = options->simulate.values[i] > ranks ? options->simulate.values[i] : ranks;
+  int code = bench_cases_create(options, (int)ranks, &cases, error);
   if (code == CLI_GOOD)
     code = judge_dump(options, &cases, error);
   if (code == CLI_GOOD && options->plot_directory != NULL && world->rank == 0)

@@ -85,6 +85,7 @@ typedef struct cli_common {
   int64_t block; /* 64 by default */
   int allow_tf32, allow_atomics;
   double timeout; /* seconds, 300 by default */
+  const bsd_cost_model *cost_model; /* no option: set by a program that has one; NULL: the library's */
 } cli_common;
 
 /* Values of the shared long options; a program's own begin at CLI_OWN_OPTIONS. */

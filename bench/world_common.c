@@ -90,7 +90,8 @@ static int open_context(const cli_common *common, const choice *chosen, cli_worl
                                  .kernel = common->kernel,
                                  .device = chosen->device,
                                  .comm = world->comm,
-                                 .timeout_seconds = common->timeout};
+                                 .timeout_seconds = common->timeout,
+                                 .cost_model = common->cost_model};
   bsd_error failure = {0};
   bsd_status status = bsd_context_create(&options, context, &failure);
   if (status == BSD_OK)

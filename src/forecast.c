@@ -176,16 +176,14 @@ static bsd_work fixed_work(const bsd_share *share, int pass) {
   int rows = bsd_task_merges_rows(task), columns = bsd_task_merges_columns(task);
   bsd_work work = {0};
   if (pass == BSD_FORWARD) {
-    work.launches = bsd_task_clears_rows(task) + rows;
-    work.bytes = rows ? q * (2 * single + size) : bsd_task_clears_rows(task) ? q * size : 0;
+    work.launches = bsd_task_clears(task) + rows;
+    work.bytes = rows ? q * (2 * single + size) : bsd_task_clears(task) ? q * size : 0;
     return work;
   }
-  work.launches = 1 + bsd_task_clears_columns(task) + (rows || columns);
+  work.launches = 1 + bsd_task_clears(task) + (rows || columns);
   work.bytes = 2 * q * size;
-  work.bytes += rows ? q * (2 * single + size) : bsd_task_clears_columns(task) ? q * size : 0;
-  work.bytes += 2 * (columns                         ? kv * (2 * single + size)
-                     : bsd_task_clears_columns(task) ? kv * size
-                                                     : 0);
+  work.bytes += rows ? q * (2 * single + size) : bsd_task_clears(task) ? q * size : 0;
+  work.bytes += 2 * (columns ? kv * (2 * single + size) : bsd_task_clears(task) ? kv * size : 0);
   return work;
 }
 
@@ -295,26 +293,51 @@ static void time_options(const bsd_cost *cost, const tally *t, const bsd_schedul
   }
 }
 
+static bsd_status count(const bsd_share *share, const bsd_arrivals *arrivals, tally *t,
+                        bsd_error *error) {
+  int which;
+  int64_t i;
+  *t = (tally){.share = share,
+               .arrivals = arrivals,
+               .branches = share->task->pattern->nbranches,
+               .sources = share->npeers + 1};
+  for (which = BSD_ROWS; which <= BSD_COLUMNS; which++) {
+    BSD_TRY(bsd_alloc(&t->side[which], t->branches * t->sources, sizeof(bucket), error));
+    for (i = 0; i < share->nlists; i++)
+      count_list(t, i, which);
+  }
+  return BSD_OK;
+}
+
+static void free_tally(tally *t) {
+  bsd_free(t->side[BSD_ROWS]);
+  bsd_free(t->side[BSD_COLUMNS]);
+}
+
+bsd_status bsd_work_of_rank(const bsd_share *share, const bsd_arrivals *arrivals, bsd_work work[2],
+                            bsd_error *error) {
+  tally t;
+  bsd_status status = count(share, arrivals, &t, error);
+  int pass;
+  for (pass = BSD_FORWARD; pass <= BSD_BACKWARD && status == BSD_OK; pass++) {
+    bsd_work fixed = fixed_work(share, pass);
+    work[pass] = work_of(&t, pass, 0, t.sources);
+    work[pass].launches += fixed.launches;
+    work[pass].bytes += fixed.bytes;
+  }
+  free_tally(&t);
+  return status;
+}
+
 bsd_status bsd_forecast_rank(const bsd_cost *cost, const bsd_share *share,
                              const bsd_schedule *schedule, const bsd_arrivals *arrivals,
                              bsd_forecast *forecast, bsd_error *error) {
-  tally t = {.share = share,
-             .arrivals = arrivals,
-             .branches = share->task->pattern->nbranches,
-             .sources = share->npeers + 1};
-  bsd_status status = BSD_OK;
-  int which;
-  int64_t i;
-  for (which = BSD_ROWS; which <= BSD_COLUMNS && status == BSD_OK; which++)
-    status = bsd_alloc(&t.side[which], t.branches * t.sources, sizeof(bucket), error);
+  tally t;
+  bsd_status status = count(share, arrivals, &t, error);
   if (status == BSD_OK) {
-    for (which = BSD_ROWS; which <= BSD_COLUMNS; which++)
-      for (i = 0; i < share->nlists; i++)
-        count_list(&t, i, which);
     memset(forecast, 0, sizeof *forecast);
     time_options(cost, &t, schedule, forecast);
   }
-  bsd_free(t.side[BSD_ROWS]);
-  bsd_free(t.side[BSD_COLUMNS]);
+  free_tally(&t);
   return status;
 }

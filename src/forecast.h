@@ -21,6 +21,10 @@ typedef struct bsd_forecast {
   double compute[2];                    /* the same rows in one stage, without any exchange */
 } bsd_forecast;
 
+/* All that a rank does in each pass, its exchange left out. */
+bsd_status bsd_work_of_rank(const bsd_share *share, const bsd_arrivals *arrivals, bsd_work work[2],
+                            bsd_error *error);
+
 bsd_status bsd_forecast_rank(const bsd_cost *cost, const bsd_share *share,
                              const bsd_schedule *schedule, const bsd_arrivals *arrivals,
                              bsd_forecast *forecast, bsd_error *error);
