@@ -36,6 +36,7 @@ typedef struct checking {
   const bsd_problem *problem;
   const bench_tensors *tensors;
   bench_sample sample;
+  int from_library;       /* rows that see a key started from the library's o and lse */
   void *o, *dq, *dk, *dv; /* gathered [B][rows of the sample][heads][D] */
   float *lse;             /* [B][H][rows] */
 } checking;
@@ -90,37 +91,66 @@ static int gather_all(checking *c, int backward, cli_error *error) {
 
 /* ---- lse and delta from the library's own results ---------------------------------------- */
 
-enum { CHUNK = 4096 };
+enum { CHUNK_BYTES = 64 << 20 };
+
+/* Takes rows first .. first+count-1 of the library's o [B][count][H][D] and lse [B][H][count]. */
+static void take_rows(const checking *c, bench_unit *unit, int64_t first, int64_t count,
+                      const void *o, const float *lse) {
+  const bsd_problem *p = c->problem;
+  int64_t n = p->length, H = p->heads, D = p->head_dim, G = H / p->kv_heads;
+#pragma omp parallel for schedule(static)
+  for (int64_t x = 0; x < count * G; x++) {
+    int64_t i = x / G, h = x % G, head = unit->group * G + h, at = h * n + first + i;
+    double delta = 0;
+    for (int64_t d = 0; d < D; d++)
+      delta += (double)bench_element(p->dtype, o, ((unit->b * count + i) * H + head) * D + d) *
+               unit->in.d_o[((first + i) * G + h) * D + d];
+    unit->cache.lse[at] = lse[(unit->b * H + head) * count + i];
+    unit->cache.delta[at] = delta;
+    unit->cache.known[at] = 1;
+  }
+}
 
 /* Where the oracle would need too long for the rows that see a key, it starts from the library's o and
  * lse (whose own sample is compared besides): every row of the unit becomes known. */
 static int know_from_library(checking *c, bench_unit *unit, int mine, cli_error *error) {
   const bsd_problem *p = c->problem;
-  int64_t n = p->length, H = p->heads, D = p->head_dim, G = H / p->kv_heads;
-  void *o = oracle_alloc(p->batch * CHUNK * H * D, cli_dtype_size(p->dtype));
-  float *lse = oracle_alloc(p->batch * H * CHUNK, sizeof *lse);
+  int64_t row = p->batch * p->heads * p->head_dim * (int64_t)cli_dtype_size(p->dtype);
+  int64_t chunk = row < CHUNK_BYTES ? CHUNK_BYTES / row : 1;
+  chunk = chunk < p->length ? chunk : p->length;
+  void *o = oracle_alloc(chunk, (size_t)row);
+  float *lse = oracle_alloc(p->batch * p->heads * chunk, sizeof *lse);
   int code = cli_barrier(c->session->world, error); /* a gather has the deadline of an exchange */
-  for (int64_t first = 0; first < n && code == CLI_GOOD; first += CHUNK) {
-    int64_t count = n - first < CHUNK ? n - first : CHUNK, want = mine ? count : 0;
+  for (int64_t first = 0; first < p->length && code == CLI_GOOD; first += chunk) {
+    int64_t count = p->length - first < chunk ? p->length - first : chunk, want = mine ? count : 0;
     bsd_status status = bsd_gather(c->plan, BSD_TENSOR_Q, c->tensors->o.data, first, want, o, NULL);
     if (status == BSD_OK)
       status = bsd_gather(c->plan, BSD_TENSOR_LSE, c->tensors->lse, first, want, lse, NULL);
     if (status != BSD_OK)
       code = cli_library_failed(c->session->world, c->session->context, status, error);
-    for (int64_t x = 0; code == CLI_GOOD && x < want * G; x++) {
-      int64_t i = x / G, h = x % G, head = unit->group * G + h, at = h * n + first + i;
-      double delta = 0;
-      for (int64_t d = 0; d < D; d++)
-        delta += (double)bench_element(p->dtype, o, ((unit->b * count + i) * H + head) * D + d) *
-                 unit->in.d_o[((first + i) * G + h) * D + d];
-      unit->cache.lse[at] = lse[(unit->b * H + head) * count + i];
-      unit->cache.delta[at] = delta;
-      unit->cache.known[at] = 1;
-    }
+    else if (mine)
+      take_rows(c, unit, first, count, o, lse);
   }
   free(o);
   free(lse);
   return code;
+}
+
+/* Makes lse and delta known where a sampled key needs them. */
+static int know(checking *c, bench_unit *unit, int mine, cli_error *error) {
+  double rows = 0; /* the same decision on all ranks */
+  if (mine)
+    rows = (double)bench_unit_see(unit, c->sample.keys, c->sample.nkeys);
+  int code = cli_max(c->session->world, &rows, 1, error);
+  if (code != CLI_GOOD)
+    return code;
+  if (rows > (double)c->sample.most_rows) {
+    c->from_library = 1;
+    return know_from_library(c, unit, mine, error);
+  }
+  if (mine)
+    bench_unit_know(unit);
+  return CLI_GOOD;
 }
 
 /* ---- comparing --------------------------------------------------------------------------- */
@@ -200,10 +230,8 @@ static int run_units(checking *c, const oracle_pattern *pattern, int backward, p
       unit = bench_unit_create(c->session, c->problem, pattern, b, group);
       pile_queries(c, &unit, backward, to);
     }
-    if (backward && c->sample.from_library)
-      code = know_from_library(c, &unit, mine, error);
-    else if (backward && mine)
-      bench_unit_know(&unit, c->sample.keys, c->sample.nkeys);
+    if (backward)
+      code = know(c, &unit, mine, error);
     if (backward && mine && code == CLI_GOOD)
       pile_keys(c, &unit, to);
     if (mine)
@@ -245,7 +273,16 @@ static int conclude(const checking *c, const piles *p, const bsd_plan_statistics
     worst[4] = judge(c, COMPARE_GRADIENT, 0, &p->dv, NULL, kernel, failed);
   }
   int code = cli_max(c->session->world, worst, 6, error);
-  *check = (bench_check){NAN, NAN, NAN, NAN, NAN, *failed == 0, c->sample.nqueries};
+  *check = (bench_check){NAN,
+                         NAN,
+                         NAN,
+                         NAN,
+                         NAN,
+                         .pass = *failed == 0,
+                         .rows = c->sample.nqueries,
+                         .keys = pass & BENCH_BACKWARD ? c->sample.nkeys : 0,
+                         .units = c->sample.nunits,
+                         .from_library = c->from_library};
   if (pass & BENCH_FORWARD) {
     check->o = worst[0];
     check->lse = worst[1];

@@ -94,6 +94,7 @@ void bench_unit_free(bench_unit *unit) {
   free((void *)unit->in.v);
   free((void *)unit->in.d_o);
   oracle_cache_free(&unit->cache);
+  free(unit->seeing);
 }
 
 static int64_t keys_of(const bench_unit *unit, int64_t h, int64_t i) {
@@ -121,29 +122,31 @@ void bench_unit_queries(bench_unit *unit, const int64_t *positions, int64_t coun
 
 /* ---- keys -------------------------------------------------------------------------------- */
 
-/* wanted[h*n + i] = 1 for each query row that sees one of the keys. */
-static unsigned char *seeing_rows(const bench_unit *unit, const int64_t *keys, int64_t count) {
-  int64_t n = unit->p.n, G = unit->p.heads;
-  unsigned char *wanted = oracle_alloc(G * n, 1);
-#pragma omp parallel for schedule(dynamic)
-  for (int64_t h = 0; h < G; h++) {
-    int32_t *m = oracle_alloc(n, sizeof *m);
+int64_t bench_unit_see(bench_unit *unit, const int64_t *keys, int64_t count) {
+  int64_t n = unit->p.n, G = unit->p.heads, rows = 0;
+  unit->seeing = oracle_alloc(G * n, 1);
+#pragma omp parallel for schedule(dynamic) collapse(2)
+  for (int64_t h = 0; h < G; h++)
     for (int64_t x = 0; x < count; x++) {
+      int32_t *m = oracle_alloc(n, sizeof *m);
       oracle_key_column(&unit->p, h, keys[x], m);
       for (int64_t i = 0; i < n; i++)
-        wanted[h * n + i] |= m[i] != 0;
+        if (m[i] != 0) {
+#pragma omp atomic write
+          unit->seeing[h * n + i] = 1;
+        }
+      free(m);
     }
-    free(m);
-  }
-  return wanted;
+  for (int64_t row = 0; row < G * n; row++)
+    rows += unit->seeing[row];
+  return rows;
 }
 
-void bench_unit_know(bench_unit *unit, const int64_t *keys, int64_t count) {
+void bench_unit_know(bench_unit *unit) {
   int64_t n = unit->p.n, G = unit->p.heads, D = unit->p.dim;
-  unsigned char *wanted = seeing_rows(unit, keys, count);
 #pragma omp parallel for schedule(dynamic, 16)
   for (int64_t row = 0; row < G * n; row++) {
-    if (!wanted[row] || unit->cache.known[row])
+    if (!unit->seeing[row] || unit->cache.known[row])
       continue;
     double o[256];
     int64_t h = row / n, i = row % n;
@@ -155,7 +158,6 @@ void bench_unit_know(bench_unit *unit, const int64_t *keys, int64_t count) {
     unit->cache.delta[row] = delta;
     unit->cache.known[row] = 1;
   }
-  free(wanted);
 }
 
 void bench_unit_keys(bench_unit *unit, const int64_t *keys, int64_t count, double *dk, double *dv,

@@ -15,7 +15,8 @@ typedef struct bench_unit { /* one KV head of one batch entry */
   oracle_problem p; /* heads: the group's, kv_heads 1, batch 1 */
   oracle_inputs in; /* owned */
   oracle_cache cache;
-  int64_t most_keys; /* of the query rows compared */
+  int64_t most_keys;     /* of the query rows compared */
+  unsigned char *seeing; /* [G][n] query rows that see a sampled key; NULL before bench_unit_see */
 } bench_unit;
 
 /* Makes the inputs of the group again from their seed; the pattern is copied. Ends the program if there
@@ -29,8 +30,11 @@ void bench_unit_free(bench_unit *unit);
 void bench_unit_queries(bench_unit *unit, const int64_t *positions, int64_t count, double *o,
                         double *lse, double *dq, double *floor);
 
-/* Makes lse and delta known for every query row that sees one of the keys. */
-void bench_unit_know(bench_unit *unit, const int64_t *keys, int64_t count);
+/* Finds the query rows that see one of the keys, and how many they are. */
+int64_t bench_unit_see(bench_unit *unit, const int64_t *keys, int64_t count);
+
+/* Makes lse and delta known for each of them. */
+void bench_unit_know(bench_unit *unit);
 
 /* Expected dk, dv [count][D] and floor [count] of keys, from lse and delta that are known. */
 void bench_unit_keys(bench_unit *unit, const int64_t *keys, int64_t count, double *dk, double *dv,

@@ -13,7 +13,8 @@ void bench_csv_header(FILE *file) {
         "memory_tensors,memory_workspace,memory_peak,"
         "fwd_bytes_moved,fwd_bytes_lower_bound,fwd_bytes_allgather,fwd_exposed_ms,fwd_overlap,"
         "bwd_bytes_moved,bwd_bytes_lower_bound,bwd_bytes_allgather,bwd_exposed_ms,bwd_overlap,"
-        "imbalance,plan_ms,check_o,check_lse,check_dq,check_dk,check_dv,check_pass,"
+        "imbalance,plan_ms,host_us_fwd,host_us_bwd,host_us_graph_fwd,host_us_graph_bwd,check_o,"
+        "check_lse,check_dq,check_dk,check_dv,check_pass,"
         "scaling,scaling_efficiency_fwd,scaling_efficiency_bwd,"
         "predicted_fwd_ms,predicted_bwd_ms,predicted_efficiency\n",
         file);
@@ -92,6 +93,10 @@ void bench_csv_line(FILE *file, const bench_result *r) {
   traffic(file, &r->traffic_backward);
   real(file, r->imbalance);
   real(file, r->plan_ms);
+  real(file, r->host_forward.call);
+  real(file, r->host_backward.call);
+  real(file, r->host_forward.replay);
+  real(file, r->host_backward.replay);
   real(file, r->check.o);
   real(file, r->check.lse);
   real(file, r->check.dq);

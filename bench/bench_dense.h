@@ -1,32 +1,47 @@
-/* bench_dense.h - dense attention with materialised scores through CBLAS: the seed report's baseline.
+/* bench_dense.h - dense attention with materialised scores through a BLAS: the seed report's baseline.
  *
- * One of bench_dense_cblas.c (a build with CBLAS) and bench_dense_absent.c is linked. */
+ * On the host through CBLAS, on a CUDA device through cuBLAS. A library that the build lacks is there as a
+ * table whose open says so (bench_dense_absent.c, bench_dense_cublas_absent.c). */
 #ifndef BENCH_DENSE_H
 #define BENCH_DENSE_H
 
-#include <stdint.h>
+#include "bench/device.h"
 
 /* `groups` KV heads, each read by `heads` query heads of n tokens, packed:
  * q, o, d_o, dq [groups][heads][n][D], k, v, dk, dv [groups][n][D],
- * scores and (backward only) dscores [groups][heads][n][n]. */
+ * scores and (backward only) dscores [groups][heads][n][n], all of the type and in the device's memory. */
 typedef struct bench_dense_call {
+  const cli_device *device;
+  bsd_dtype dtype;
   int64_t groups, heads, n, dim;
   int causal;
   float scale;
-  const float *q, *k, *v, *d_o;
-  float *o, *dq, *dk, *dv;
-  float *scores, *dscores;
+  const void *q, *k, *v, *d_o;
+  void *o, *dq, *dk, *dv;
+  void *scores, *dscores;
+  void *workspace; /* workspace_bytes of the library */
 } bench_dense_call;
 
-int bench_dense_available(void);
+typedef struct bench_dense_library {
+  int any_dtype; /* else it computes in f32, whatever the tensors are */
+  int64_t workspace_bytes;
 
-/* The library's name and version as far as it says them; "none" where there is none. */
-const char *bench_dense_library(void);
+  /* Makes it ready, on the device that is current. Errors: UNUSABLE, a clause that begins with what lacks
+   * it: "this build has no CBLAS". */
+  int (*open)(void **state, cli_error *error);
+  void (*close)(void *state);
 
-/* scores = scale q k^T for all heads, softmax of each row in place, o = scores v. */
-void bench_dense_forward(const bench_dense_call *call);
+  /* Its name and version as far as it says them. */
+  void (*describe)(const void *state, char *text, size_t size);
 
-/* From the scores that forward left: dv = P^T do, dscores = P (do v^T - delta), dq, dk. */
-void bench_dense_backward(const bench_dense_call *call);
+  /* scores = scale q k^T for all heads, softmax of each row in place, o = scores v. On a CUDA device both
+   * passes are put on its stream. */
+  int (*forward)(void *state, const bench_dense_call *call, cli_error *error);
+
+  /* From the scores that forward left: dv = P^T do, dscores = P (do v^T - delta), dq, dk. */
+  int (*backward)(void *state, const bench_dense_call *call, cli_error *error);
+} bench_dense_library;
+
+extern const bench_dense_library bench_dense_on_host, bench_dense_on_cuda;
 
 #endif

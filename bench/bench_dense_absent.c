@@ -1,18 +1,9 @@
-/* bench_dense_absent.c - the dense baseline of a build without CBLAS: there is none. */
+/* bench_dense_absent.c - the dense baseline on the host in a build without CBLAS: there is none. */
 #include "bench/bench_dense.h"
 
-int bench_dense_available(void) {
-  return 0;
+static int no_library(void **state, cli_error *error) {
+  (void)state;
+  return cli_fail(error, CLI_UNUSABLE, "this build has no CBLAS");
 }
 
-const char *bench_dense_library(void) {
-  return "none";
-}
-
-void bench_dense_forward(const bench_dense_call *call) {
-  (void)call;
-}
-
-void bench_dense_backward(const bench_dense_call *call) {
-  (void)call;
-}
+const bench_dense_library bench_dense_on_host = {.open = no_library};

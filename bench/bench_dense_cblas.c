@@ -6,6 +6,7 @@
 
 #include <cblas.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
@@ -23,12 +24,19 @@
 extern void openblas_set_num_threads(int threads) __attribute__((weak));
 extern char *openblas_get_config(void) __attribute__((weak));
 
-int bench_dense_available(void) {
-  return 1;
+static int open_cblas(void **state, cli_error *error) {
+  (void)error;
+  *state = NULL;
+  return CLI_GOOD;
 }
 
-const char *bench_dense_library(void) {
-  return openblas_get_config != NULL ? openblas_get_config() : "CBLAS";
+static void close_cblas(void *state) {
+  (void)state;
+}
+
+static void describe(const void *state, char *text, size_t size) {
+  (void)state;
+  snprintf(text, size, "%s", openblas_get_config != NULL ? openblas_get_config() : "CBLAS");
 }
 
 /* Where there are enough KV heads each OpenMP thread computes its own ones with a one-threaded BLAS:
@@ -110,42 +118,82 @@ static void product(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t rows, int64_
               beta, c, (int)cols);
 }
 
+/* Tensors of one query head and of its KV head. */
+typedef struct head_tensors {
+  const float *q, *k, *v, *d_o;
+  float *o, *dq, *dk, *dv, *scores, *dscores;
+} head_tensors;
+
+static const float *read_at(const void *tensor, int64_t element) {
+  return tensor != NULL ? (const float *)tensor + element : NULL;
+}
+
+static float *write_at(void *tensor, int64_t element) {
+  return tensor != NULL ? (float *)tensor + element : NULL;
+}
+
+static head_tensors tensors_of(const bench_dense_call *x, int64_t group, int64_t head) {
+  int64_t number = group * x->heads + head;
+  int64_t kv = group * x->n * x->dim, mine = number * x->n * x->dim, square = number * x->n * x->n;
+  return (head_tensors){.q = read_at(x->q, mine),
+                        .k = read_at(x->k, kv),
+                        .v = read_at(x->v, kv),
+                        .d_o = read_at(x->d_o, mine),
+                        .o = write_at(x->o, mine),
+                        .dq = write_at(x->dq, mine),
+                        .dk = write_at(x->dk, kv),
+                        .dv = write_at(x->dv, kv),
+                        .scores = write_at(x->scores, square),
+                        .dscores = write_at(x->dscores, square)};
+}
+
 static void forward_head(const bench_dense_call *x, int64_t group, int64_t head) {
-  int64_t n = x->n, kv = group * n * x->dim, mine = (group * x->heads + head) * n * x->dim;
-  float *scores = x->scores + (group * x->heads + head) * n * n;
-  product(CblasNoTrans, CblasTrans, n, n, x->dim, x->scale, x->q + mine, x->k + kv, 0, scores);
+  const head_tensors t = tensors_of(x, group, head);
+  int64_t n = x->n;
+  product(CblasNoTrans, CblasTrans, n, n, x->dim, x->scale, t.q, t.k, 0, t.scores);
 #pragma omp parallel for schedule(static) /* in one thread where heads are shared */
   for (int64_t i = 0; i < n; i++)
-    softmax_row(scores + i * n, x->causal ? i + 1 : n, n);
-  product(CblasNoTrans, CblasNoTrans, n, x->dim, n, 1, scores, x->v + kv, 0, x->o + mine);
+    softmax_row(t.scores + i * n, x->causal ? i + 1 : n, n);
+  product(CblasNoTrans, CblasNoTrans, n, x->dim, n, 1, t.scores, t.v, 0, t.o);
 }
 
 static void backward_head(const bench_dense_call *x, int64_t group, int64_t head) {
-  int64_t n = x->n, kv = group * n * x->dim, mine = (group * x->heads + head) * n * x->dim;
-  const float *scores = x->scores + (group * x->heads + head) * n * n;
-  float *dscores = x->dscores + (group * x->heads + head) * n * n;
+  const head_tensors t = tensors_of(x, group, head);
+  int64_t n = x->n;
   float beta = head > 0; /* heads of a group add up in dk and dv */
-  product(CblasTrans, CblasNoTrans, n, x->dim, n, 1, scores, x->d_o + mine, beta, x->dv + kv);
-  product(CblasNoTrans, CblasTrans, n, n, x->dim, 1, x->d_o + mine, x->v + kv, 0, dscores);
+  product(CblasTrans, CblasNoTrans, n, x->dim, n, 1, t.scores, t.d_o, beta, t.dv);
+  product(CblasNoTrans, CblasTrans, n, n, x->dim, 1, t.d_o, t.v, 0, t.dscores);
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < n; i++)
-    gradient_row(scores + i * n, dscores + i * n, n);
-  product(CblasNoTrans, CblasNoTrans, n, x->dim, n, x->scale, dscores, x->k + kv, 0, x->dq + mine);
-  product(CblasTrans, CblasNoTrans, n, x->dim, n, x->scale, dscores, x->q + mine, beta, x->dk + kv);
+    gradient_row(t.scores + i * n, t.dscores + i * n, n);
+  product(CblasNoTrans, CblasNoTrans, n, x->dim, n, x->scale, t.dscores, t.k, 0, t.dq);
+  product(CblasTrans, CblasNoTrans, n, x->dim, n, x->scale, t.dscores, t.q, beta, t.dk);
 }
 
-void bench_dense_forward(const bench_dense_call *call) {
+static int forward(void *state, const bench_dense_call *call, cli_error *error) {
   int share = share_heads(call->groups);
+  (void)state;
+  (void)error;
 #pragma omp parallel for schedule(dynamic) if (share)
   for (int64_t group = 0; group < call->groups; group++)
     for (int64_t head = 0; head < call->heads; head++)
       forward_head(call, group, head);
+  return CLI_GOOD;
 }
 
-void bench_dense_backward(const bench_dense_call *call) {
+static int backward(void *state, const bench_dense_call *call, cli_error *error) {
   int share = share_heads(call->groups);
+  (void)state;
+  (void)error;
 #pragma omp parallel for schedule(dynamic) if (share)
   for (int64_t group = 0; group < call->groups; group++)
     for (int64_t head = 0; head < call->heads; head++)
       backward_head(call, group, head);
+  return CLI_GOOD;
 }
+
+const bench_dense_library bench_dense_on_host = {.open = open_cblas,
+                                                 .close = close_cblas,
+                                                 .describe = describe,
+                                                 .forward = forward,
+                                                 .backward = backward};

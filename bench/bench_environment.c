@@ -11,8 +11,6 @@
 #include <omp.h>
 #endif
 
-#include "bench/bench_dense.h"
-
 static int thread_count(void) {
 #ifdef _OPENMP
   return omp_get_max_threads();
@@ -75,7 +73,7 @@ static void add_facts(const bench_session *session, bench_environment *environme
   snprintf(text, sizeof text, "%d", thread_count());
   add(environment, "threads", text);
   add(environment, "compiler", compiler());
-  add(environment, "cblas", bench_dense_library());
+  add(environment, "dense", session->dense_text);
   add(environment, "inputs",
       session->options->cold ? "cold: sets of more than twice the L2 in turn"
                              : "hot: the same in each call");

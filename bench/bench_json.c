@@ -73,9 +73,11 @@ static json_t *pair(double forward, double backward) {
 static json_t *check_of(const bench_check *c) {
   if (c->pass < 0)
     return json_null();
-  return json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:I}", "o", real_or_null(c->o), "lse",
-                   real_or_null(c->lse), "dq", real_or_null(c->dq), "dk", real_or_null(c->dk), "dv",
-                   real_or_null(c->dv), "pass", c->pass, "rows", (json_int_t)c->rows);
+  return json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:I, s:I, s:I, s:b}", "o", real_or_null(c->o),
+                   "lse", real_or_null(c->lse), "dq", real_or_null(c->dq), "dk",
+                   real_or_null(c->dk), "dv", real_or_null(c->dv), "pass", c->pass, "rows",
+                   (json_int_t)c->rows, "keys", (json_int_t)c->keys, "kv_heads",
+                   (json_int_t)c->units, "from_library", c->from_library);
 }
 
 static json_t *shape(const bench_result *r) {
@@ -124,6 +126,12 @@ static int set_measures(json_t *object, const bench_result *r) {
   bad |= json_object_set_new(object, "comm",
                              json_pack("{s:o, s:o}", "fwd", traffic(&r->traffic_forward), "bwd",
                                        traffic(&r->traffic_backward)));
+  bad |= json_object_set_new(object, "host_us",
+                             json_pack("{s:o, s:o, s:o, s:o}", "fwd",
+                                       real_or_null(r->host_forward.call), "bwd",
+                                       real_or_null(r->host_backward.call), "graph_fwd",
+                                       real_or_null(r->host_forward.replay), "graph_bwd",
+                                       real_or_null(r->host_backward.replay)));
   bad |= json_object_set_new(object, "imbalance", real_or_null(r->imbalance));
   bad |= json_object_set_new(object, "plan_ms", real_or_null(r->plan_ms));
   bad |= json_object_set_new(object, "check", check_of(&r->check));

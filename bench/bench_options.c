@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/bench_dense.h"
 #include "bench/bench_documents.h"
 #include "bench/bench_model.h"
 
@@ -337,7 +336,7 @@ static void apply_preset(bench_options *options, const given *seen) {
   if (!seen->pass)
     options->pass = BENCH_FORWARD;
   if (!seen->baseline && options->simulate.count == 0)
-    options->baseline = bench_dense_available() ? BENCH_DENSE_ALWAYS : BENCH_DENSE_NONE;
+    options->baseline = BENCH_DENSE_AUTO;
 }
 
 static int is_stdout(const char *file) {
@@ -378,7 +377,7 @@ static int judge_idle(const bench_options *o, cli_error *error) {
   return CLI_GOOD;
 }
 
-/* Options that contradict each other or the build. */
+/* Options that contradict each other. */
 static int judge_together(const bench_options *options, cli_error *error) {
   int code = judge_idle(options, error);
   if (code != CLI_GOOD)
@@ -386,8 +385,6 @@ static int judge_together(const bench_options *options, cli_error *error) {
   if (options->heads % options->kv_heads != 0)
     return cli_fail(error, CLI_UNUSABLE, "--kv-heads is %lld, which does not divide --heads %lld",
                     (long long)options->kv_heads, (long long)options->heads);
-  if (options->baseline == BENCH_DENSE_ALWAYS && !bench_dense_available())
-    return cli_fail(error, CLI_UNUSABLE, "--baseline is dense, but this build has no CBLAS");
   if (is_stdout(options->json_file) + is_stdout(options->csv_file) + is_stdout(options->dump_file) +
           is_stdout(options->trace_file) >
       1)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 static const bench_timing no_timing = {NAN, NAN, NAN, NAN};
+static const bench_host no_host = {NAN, NAN};
 static const bench_traffic no_traffic = {-1, -1, -1, NAN, NAN};
 
 void bench_result_clear(bench_result *result) {
@@ -14,11 +15,12 @@ void bench_result_clear(bench_result *result) {
   result->active_blocks = result->active_pairs = -1;
   result->stages = -1;
   result->forward = result->backward = no_timing;
+  result->host_forward = result->host_backward = no_host;
   result->baseline = (bench_baseline){BENCH_BASELINE_NONE, NAN, NAN, -1};
   result->memory_tensors = result->memory_workspace = result->memory_peak = -1;
   result->memory_plan = -1;
   result->traffic_forward = result->traffic_backward = no_traffic;
-  result->check = (bench_check){NAN, NAN, NAN, NAN, NAN, -1, 0};
+  result->check = (bench_check){NAN, NAN, NAN, NAN, NAN, -1, 0, 0, 0, 0};
   result->predicted_forward_ms = result->predicted_backward_ms = NAN;
   result->predicted_efficiency = NAN;
   result->efficiency_forward = result->efficiency_backward = NAN;

@@ -44,10 +44,18 @@ typedef struct bench_trace {
   int64_t count;
 } bench_trace;
 
+/* Microseconds that the host is busy with a call, which it does not wait for; GPUs only. */
+typedef struct bench_host {
+  double call, replay; /* of the library; of a CUDA graph of it */
+} bench_host;
+
 typedef struct bench_check {
   double o, lse, dq, dk, dv; /* relative errors */
   int pass;                  /* -1: not asked for */
   int64_t rows;              /* query rows per head that were compared; n: all of them */
+  int64_t keys;              /* key columns per KV head */
+  int64_t units;             /* KV heads, of all batch entries together */
+  int from_library;          /* rows that see a key started from the library's own o and lse */
 } bench_check;
 
 typedef struct bench_result {
@@ -62,6 +70,7 @@ typedef struct bench_result {
   int has_hash;
   uint64_t hash;
   bench_timing forward, backward;
+  bench_host host_forward, host_backward;
   bench_baseline baseline;
   int64_t memory_tensors, memory_workspace, memory_peak; /* bytes of the worst rank */
   int64_t memory_plan;

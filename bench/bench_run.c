@@ -8,8 +8,8 @@
 
 #include "bench/bench_baseline.h"
 #include "bench/bench_check.h"
-#include "bench/bench_dense.h"
 #include "bench/bench_hash.h"
+#include "bench/bench_host.h"
 #include "bench/bench_memory.h"
 #include "bench/bench_tensors.h"
 #include "bench/bench_time.h"
@@ -113,6 +113,9 @@ static int time_pass(const bench_session *session, bsd_plan *plan, bench_tensors
   bench_traffic *traffic = forward ? &r->traffic_forward : &r->traffic_backward;
   int code = bench_time(session, plan, tensors, forward, flops, timing, traffic, error);
   if (code == CLI_GOOD)
+    code = bench_host_run(session, plan, tensors, forward, timing->ms,
+                          forward ? &r->host_forward : &r->host_backward, error);
+  if (code == CLI_GOOD)
     code = bench_trace_run(session, plan, tensors, forward, traffic, &r->trace, error);
   return code;
 }
@@ -169,16 +172,8 @@ static int run_plan(const bench_session *session, const bench_case *item,
 
 static int take_baseline(const bench_session *session, int64_t n, int64_t batch,
                          bench_baseline_memo *memo, bench_baseline *baseline, cli_error *error) {
-  bench_dense wanted = session->options->baseline;
-  if (wanted == BENCH_DENSE_NONE || !bench_dense_available())
+  if (session->dense == NULL)
     return CLI_GOOD;
-  if (strcmp(bsd_context_backend(session->context), "cuda") == 0) {
-    /* CBLAS on the host is no measure of a GPU; the seed preset goes without one there. */
-    if (wanted == BENCH_DENSE_ALWAYS && session->options->preset != BENCH_PRESET_SEED)
-      return cli_fail(error, CLI_UNUSABLE,
-                      "--baseline is dense, but on backend cuda it is not in this version");
-    return CLI_GOOD;
-  }
   if (memo->n != n || memo->batch != batch) {
     double deadline = be_patient(session->world);
     int code = bench_baseline_run(session, n, batch, &memo->value, error);

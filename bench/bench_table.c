@@ -60,7 +60,7 @@ void bench_table_header(bench_table *table, const bench_environment *environment
           fact(environment, "transport"), fact(environment, "transports"));
   fprintf(file, "# %s, %s, %s, threads %s\n# dense baseline: %s\n", fact(environment, "processor"),
           fact(environment, "system"), fact(environment, "compiler"), fact(environment, "threads"),
-          fact(environment, "cblas"));
+          fact(environment, "dense"));
   rank_lines(file, environment);
   fprintf(file, "# inputs %s\n", fact(environment, "inputs"));
   column_names(table);
@@ -143,6 +143,37 @@ static void run_line(const bench_table *table, const bench_result *r) {
   fprintf(file, " %s\n", r->pattern);
 }
 
+/* What the host is busy with a call, where it does not wait for it. */
+static void host_line(FILE *file, const bench_result *r) {
+  const struct {
+    const char *name;
+    double us;
+  } figures[] = {{"forward", r->host_forward.call},
+                 {"backward", r->host_backward.call},
+                 {"replay of the forward", r->host_forward.replay},
+                 {"replay of the backward", r->host_backward.replay}};
+  const char *joint = "# host time of a call:";
+  for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
+    if (!isnan(figures[i].us)) {
+      fprintf(file, "%s %s %.1f us", joint, figures[i].name, figures[i].us);
+      joint = ",";
+    }
+  if (joint[0] == ',')
+    fputc('\n', file);
+}
+
+/* How much a check compared, if not everything. */
+static void sample_line(FILE *file, const bench_result *r) {
+  const bench_check *c = &r->check;
+  if (c->pass < 0 || c->rows == r->n)
+    return;
+  fprintf(file, "# checked: %lld query rows", (long long)c->rows);
+  if (c->keys > 0)
+    fprintf(file, " and %lld keys%s", (long long)c->keys,
+            c->from_library ? " (from the library's own lse)" : "");
+  fprintf(file, " of each of %lld KV heads\n", (long long)c->units);
+}
+
 /* ---- the seed report's columns ----------------------------------------------------------- */
 
 static void seed_row(FILE *file, const bench_result *r, const char *implementation, double ms,
@@ -219,6 +250,8 @@ void bench_table_line(bench_table *table, const bench_result *result) {
     simulate_line(table, result);
   else
     run_line(table, result);
+  host_line(table->file, result);
+  sample_line(table->file, result);
   fflush(table->file);
 }
 

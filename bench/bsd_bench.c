@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/bench_baseline.h"
 #include "bench/bench_calibrate.h"
 #include "bench/bench_cases.h"
 #include "bench/bench_lists.h"
@@ -179,7 +180,12 @@ static int run_cases(bench_session *session, const bench_cases *cases, int argc,
   code = cli_agree(session->world, code, error);
   if (code == CLI_GOOD && session->options->calibrate_file != NULL)
     return calibrate_to_file(session, error);
-  return code == CLI_GOOD ? run_all(session, cases, argc, argv, error) : code;
+  if (code == CLI_GOOD)
+    code = bench_baseline_open(session, error);
+  if (code == CLI_GOOD)
+    code = run_all(session, cases, argc, argv, error);
+  bench_baseline_close(session);
+  return code;
 }
 
 /* Opens the session's context with the model; with --rate measured once more, after having measured. */

@@ -1,8 +1,12 @@
 /* world_self.c - the world of a build without MPI: one rank, nothing to wait for. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/world_kind.h"
+#ifdef HAVE_NCCL
+#include "src/bsdattn_nccl.h"
+#endif
 
 /* Processes that a launcher says it has started, 1 if none does. */
 static long launched_processes(void) {
@@ -73,9 +77,31 @@ void cli_split_end(cli_world *part) {
   (void)part;
 }
 
-int cli_world_comm(cli_transport transport, cli_world *world, cli_error *error) {
-  (void)transport;
+#ifdef HAVE_NCCL
+static bsd_status create_nccl(cli_world *world, bsd_error *failure) {
+  ncclUniqueId id;
+  ncclResult_t result = ncclGetUniqueId(&id);
+  if (result == ncclSuccess)
+    return bsd_comm_create_nccl_id(&id, 0, 1, world->deadline, &world->comm, failure);
+  snprintf(failure->message, sizeof failure->message, "ncclGetUniqueId: %s",
+           ncclGetErrorString(result));
+  return BSD_ERR_BACKEND;
+}
+#else
+static bsd_status create_nccl(cli_world *world, bsd_error *failure) {
   (void)world;
-  (void)error;
-  return CLI_GOOD;
+  snprintf(failure->message, sizeof failure->message, "this build has no NCCL");
+  return BSD_ERR_UNSUPPORTED;
+}
+#endif
+
+int cli_world_comm(cli_transport transport, cli_world *world, cli_error *error) {
+  bsd_error failure = {0};
+  if (transport == CLI_TRANSPORT_SELF)
+    return CLI_GOOD;
+  if (transport != CLI_TRANSPORT_NCCL)
+    return cli_fail(error, CLI_UNUSABLE, "this build has no transport %s",
+                    cli_transport_name(transport));
+  bsd_status status = create_nccl(world, &failure);
+  return status == BSD_OK ? CLI_GOOD : cli_fail_status(error, status, failure.message);
 }

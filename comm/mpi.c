@@ -11,6 +11,7 @@
 
 #include "comm/flight.h"
 #include "comm/launcher.h"
+#include "comm/mpi_device.h"
 #include "comm/mpi_notice.h"
 #include "comm/mpi_queue.h"
 #include "comm/select.h"
@@ -132,9 +133,11 @@ static bsd_status mpi_begin(bsd_comm *comm, const bsd_exchange *exchange, bsd_er
   if (state->phase != PHASE_IDLE)
     return bsd_fail(error, BSD_ERR_STATE, "begin: the last exchange (%s) is still under way",
                     state->what);
-  if (exchange->on_device)
-    return bsd_fail(error, BSD_ERR_UNSUPPORTED,
-                    "transport mpi exchanges host memory only: device buffers need transport nccl");
+  if (exchange->on_device && !comm->takes_device_memory)
+    return bsd_fail(
+        error, BSD_ERR_UNSUPPORTED,
+        "transport mpi exchanges host memory only: device buffers need a CUDA-aware MPI, "
+        "or transport nccl");
   state->phase = PHASE_BEGUN;
   state->sequence++;
   state->plan_hash = exchange->plan_hash;
@@ -443,7 +446,7 @@ static bsd_status duplicate(MPI_Comm mpi_comm, bsd_comm *comm, bsd_error *error)
 }
 
 bsd_status bsd_comm_create_mpi(MPI_Comm mpi_comm, bsd_comm **comm, bsd_error *error) {
-  int checksum;
+  int checksum, takes_device_memory;
   bsd_comm *made = NULL;
   mpi_state *state = NULL;
   bsd_mpi_notice *notice = NULL;
@@ -451,6 +454,7 @@ bsd_status bsd_comm_create_mpi(MPI_Comm mpi_comm, bsd_comm **comm, bsd_error *er
   if (mpi_comm == MPI_COMM_NULL)
     return bsd_fail(error, BSD_ERR_ARG, "mpi_comm is MPI_COMM_NULL, expected a communicator");
   BSD_TRY(bsd_env_checksum(&checksum, error));
+  BSD_TRY(bsd_mpi_takes_device_memory(checksum, &takes_device_memory, error));
   bsd_status status = bsd_alloc(&made, 1, sizeof *made, error);
   if (status == BSD_OK)
     status = bsd_alloc(&state, 1, sizeof *state, error);
@@ -460,8 +464,10 @@ bsd_status bsd_comm_create_mpi(MPI_Comm mpi_comm, bsd_comm **comm, bsd_error *er
     goto free_memory;
   state->checksum = checksum;
   state->notice = notice;
-  *made =
-      (bsd_comm){.transport = &bsd_transport_mpi, .state = state, .timeout = BSD_DEFAULT_TIMEOUT};
+  *made = (bsd_comm){.transport = &bsd_transport_mpi,
+                     .state = state,
+                     .timeout = BSD_DEFAULT_TIMEOUT,
+                     .takes_device_memory = takes_device_memory};
   status = duplicate(mpi_comm, made, error);
   if (status != BSD_OK)
     goto free_memory;

@@ -23,7 +23,8 @@ AS_IF([test "x$with_mpi" != xno], [
   BSD_MPI_FLAGS
   BSD_MPI_TRY_LINK
   AS_IF([test "x$bsd_mpi" = xyes],
-    [bsd_mpi_summary="yes (${MPICC:-pkg-config}; launcher ${MPIRUN:-none: tests over ranks are skipped})"
+    [BSD_MPI_CUDA_AWARE
+     bsd_mpi_summary="yes (${MPICC:-pkg-config}; launcher ${MPIRUN:-none: tests over ranks are skipped})"
      AC_DEFINE([HAVE_MPI], [1], [the MPI transport is built])],
     [MPI_CFLAGS= MPI_LIBS=
      AS_IF([test "x$with_mpi" != xauto],
@@ -32,6 +33,31 @@ AS_IF([test "x$with_mpi" != xno], [
 AC_SUBST([MPI_CFLAGS])
 AC_SUBST([MPI_LIBS])
 AM_CONDITIONAL([BSD_WITH_MPI], [test "x$bsd_mpi" = xyes])
+])
+
+# BSD_MPI_CUDA_AWARE: whether MPI can be asked if it takes device memory (Open MPI's mpi-ext.h, MPICH's
+# mpi.h). Defines HAVE_MPI_EXT_H, HAVE_MPIX_QUERY_CUDA_SUPPORT.
+AC_DEFUN([BSD_MPI_CUDA_AWARE], [
+bsd_saved_libs=$LIBS
+bsd_saved_cppflags=$CPPFLAGS
+CPPFLAGS="$CPPFLAGS $MPI_CFLAGS"
+LIBS="$MPI_LIBS $LIBS"
+AC_MSG_CHECKING([for mpi-ext.h])
+AC_COMPILE_IFELSE([AC_LANG_PROGRAM([[#include <mpi.h>
+#include <mpi-ext.h>]])],
+  [AC_MSG_RESULT([yes])
+   AC_DEFINE([HAVE_MPI_EXT_H], [1], [MPI has extensions in mpi-ext.h])
+   bsd_mpi_ext="#include <mpi-ext.h>"],
+  [AC_MSG_RESULT([no])
+   bsd_mpi_ext=])
+AC_MSG_CHECKING([for MPIX_Query_cuda_support])
+AC_LINK_IFELSE([AC_LANG_PROGRAM([[#include <mpi.h>
+$bsd_mpi_ext]], [[return MPIX_Query_cuda_support();]])],
+  [AC_MSG_RESULT([yes])
+   AC_DEFINE([HAVE_MPIX_QUERY_CUDA_SUPPORT], [1], [MPI says whether it is CUDA-aware])],
+  [AC_MSG_RESULT([no])])
+LIBS=$bsd_saved_libs
+CPPFLAGS=$bsd_saved_cppflags
 ])
 
 # BSD_MPI_FLAGS: the wrapper's own answer (Open MPI's --showme, MPICH's -show), else pkg-config's.

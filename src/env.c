@@ -16,6 +16,8 @@ static const choice debug_choices[] = {{"ERROR", BSD_LOG_ERROR},
                                        {NULL, 0}};
 static const choice switch_choices[] = {{"0", 0}, {"1", 1}, {NULL, 0}};
 static const choice stage_choices[] = {{"auto", 0}, {"1", 1}, {"2", 2}, {"3", 3}, {NULL, 0}};
+static const choice cuda_aware_choices[] = {
+    {"0", BSD_CUDA_AWARE_OFF}, {"1", BSD_CUDA_AWARE_ON}, {NULL, 0}};
 static const choice isa_choices[] = {{"avx512", BSD_CPU_ISA_AVX512},
                                      {"avx2", BSD_CPU_ISA_AVX2},
                                      {"baseline", BSD_CPU_ISA_BASELINE},
@@ -84,6 +86,14 @@ bsd_status bsd_env_sm_margin(int *multiprocessors, bsd_error *error) {
   return BSD_OK;
 }
 
+bsd_status bsd_env_cuda_aware(bsd_cuda_aware *wanted, bsd_error *error) {
+  int value;
+  BSD_TRY(read_choice("BSD_CUDA_AWARE", cuda_aware_choices, "0 or 1", BSD_CUDA_AWARE_AUTO, &value,
+                      error));
+  *wanted = (bsd_cuda_aware)value;
+  return BSD_OK;
+}
+
 bsd_status bsd_env_cpu_isa(bsd_cpu_isa *isa, bsd_error *error) {
   int value;
   BSD_TRY(read_choice("BSD_CPU_ISA", isa_choices, "avx512, avx2 or baseline", BSD_CPU_ISA_AUTO,
@@ -132,6 +142,7 @@ bsd_status bsd_env_check(bsd_error *error) {
   int checksum, serialize, stages, margin;
   const char *path;
   bsd_cpu_isa isa;
+  bsd_cuda_aware wanted;
   BSD_TRY(bsd_env_debug(&level, error));
   BSD_TRY(bsd_env_checksum(&checksum, error));
   BSD_TRY(bsd_env_serialize_exchange(&serialize, error));
@@ -139,5 +150,6 @@ bsd_status bsd_env_check(bsd_error *error) {
   BSD_TRY(bsd_env_sm_margin(&margin, error));
   BSD_TRY(bsd_env_flight_file(&path, error));
   BSD_TRY(bsd_env_cpu_isa(&isa, error));
+  BSD_TRY(bsd_env_cuda_aware(&wanted, error));
   return BSD_OK;
 }

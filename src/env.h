@@ -9,6 +9,8 @@
  *   BSD_STAGES=auto|1|2|3             stages of an exchange (default auto: by predicted time)
  *   BSD_SM_MARGIN=0..64               multiprocessors of a GPU that persistent kernels leave to others, so that
  *                                     an exchange can begin beside them (default 0)
+ *   BSD_CUDA_AWARE=0|1                whether MPI is given device memory (default: if it says that it takes it);
+ *                                     1 is refused where MPI does not say so
  *
  * An accessor gives the default where the variable is unset, logs an override at INFO, and refuses
  * any other value with ARG and a sentence that names the variable, the value and what is accepted.
@@ -28,9 +30,16 @@ typedef enum bsd_cpu_isa {
   BSD_CPU_ISA_AVX512 = 3
 } bsd_cpu_isa;
 
+typedef enum bsd_cuda_aware {
+  BSD_CUDA_AWARE_AUTO = 0,
+  BSD_CUDA_AWARE_OFF = 1,
+  BSD_CUDA_AWARE_ON = 2
+} bsd_cuda_aware;
+
 bsd_status bsd_env_debug(bsd_log_severity *level, bsd_error *error);
 bsd_status bsd_env_checksum(int *on, bsd_error *error);
 bsd_status bsd_env_serialize_exchange(int *on, bsd_error *error);
+bsd_status bsd_env_cuda_aware(bsd_cuda_aware *wanted, bsd_error *error);
 
 bsd_status bsd_env_stages(int *stages, bsd_error *error); /* 0: auto */
 bsd_status bsd_env_sm_margin(int *multiprocessors, bsd_error *error);

@@ -134,7 +134,7 @@ static bsd_status run_forward(bsd_plan *plan, const bsd_call *call, void *stream
   int stage;
   bsd_trace_restart(plan->trace);
   BSD_TRY(bsd_exchange_post(plan, BSD_FORWARD, parts, 2, stream, error));
-  if (plan->clear) {
+  if (plan->clear[BSD_FORWARD]) {
     BSD_TRY(mark(plan, BSD_TRACE_CLEAR, 0, 0, stream, error));
     BSD_TRY(kernels->clear_forward(device, call, stream, error));
   }
@@ -193,7 +193,7 @@ static bsd_status run_backward(bsd_plan *plan, const bsd_call *call, void *strea
   BSD_TRY(mark(plan, BSD_TRACE_DELTA, 0, 0, stream, error));
   BSD_TRY(kernels->delta(device, call, stream, error));
   BSD_TRY(bsd_exchange_post(plan, BSD_BACKWARD, parts, 6, stream, error));
-  if (plan->clear) {
+  if (plan->clear[BSD_BACKWARD]) {
     BSD_TRY(mark(plan, BSD_TRACE_CLEAR, 0, 0, stream, error));
     BSD_TRY(kernels->clear_backward(device, call, stream, error));
   }

@@ -176,14 +176,16 @@ static bsd_work fixed_work(const bsd_share *share, int pass) {
   int rows = bsd_task_merges_rows(task), columns = bsd_task_merges_columns(task);
   bsd_work work = {0};
   if (pass == BSD_FORWARD) {
-    work.launches = bsd_task_clears(task) + rows;
-    work.bytes = rows ? q * (2 * single + size) : bsd_task_clears(task) ? q * size : 0;
+    work.launches = bsd_task_clears_rows(task) + rows;
+    work.bytes = rows ? q * (2 * single + size) : bsd_task_clears_rows(task) ? q * size : 0;
     return work;
   }
-  work.launches = 1 + bsd_task_clears(task) + (rows || columns);
+  work.launches = 1 + bsd_task_clears_columns(task) + (rows || columns);
   work.bytes = 2 * q * size;
-  work.bytes += rows ? q * (2 * single + size) : bsd_task_clears(task) ? q * size : 0;
-  work.bytes += 2 * (columns ? kv * (2 * single + size) : bsd_task_clears(task) ? kv * size : 0);
+  work.bytes += rows ? q * (2 * single + size) : bsd_task_clears_columns(task) ? q * size : 0;
+  work.bytes += 2 * (columns                         ? kv * (2 * single + size)
+                     : bsd_task_clears_columns(task) ? kv * size
+                                                     : 0);
   return work;
 }
 

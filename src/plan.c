@@ -142,7 +142,8 @@ static bsd_status make_ready(bsd_plan *plan, bsd_error *error) {
   bsd_kernel_shape shape = kernel_shape(t);
   plan->accumulate_rows = bsd_task_merges_rows(t);
   plan->accumulate_columns = bsd_task_merges_columns(t);
-  plan->clear = bsd_task_clears(t);
+  plan->clear[BSD_FORWARD] = bsd_task_clears_rows(t);
+  plan->clear[BSD_BACKWARD] = bsd_task_clears_columns(t);
   if (!plan->offline)
     BSD_TRY(make_lists(plan, &shape, error));
   return make_workspace(plan, error);

@@ -96,7 +96,7 @@ struct bsd_plan {
   bsd_plan_lists lists;
   bsd_lists *row_lists, *column_lists;     /* ready for the backend */
   int accumulate_rows, accumulate_columns; /* several passes add to one output */
-  int clear;                               /* some tokens may be in no row of a pass */
+  int clear[2];                            /* [pass] outputs are cleared before their kernels */
   bsd_plan_tables tables;
   bsd_workspace_map map;
   void *workspace, *own_workspace;

@@ -340,12 +340,16 @@ int bsd_task_merges_columns(const bsd_task *task) {
   return bsd_task_merges_rows(task) || task->group > 1;
 }
 
-int bsd_task_clears(const bsd_task *task) {
+int bsd_task_clears_rows(const bsd_task *task) {
   int64_t b;
   for (b = 0; b < task->pattern->nbranches; b++)
     if (task->pattern->branches[b].dilation != 1)
       return 1;
-  return bsd_task_merges_columns(task);
+  return bsd_task_merges_rows(task);
+}
+
+int bsd_task_clears_columns(const bsd_task *task) {
+  return bsd_task_clears_rows(task) || bsd_task_merges_columns(task);
 }
 
 int64_t bsd_task_smallest_segment(const bsd_task *task) {

@@ -54,11 +54,12 @@ int bsd_task_serves(const bsd_task *task, int64_t branch, int64_t head);
 /* Offset of a (local) head in a branch. */
 int64_t bsd_task_offset(const bsd_task *task, int64_t branch, int64_t head);
 
-/* Whether several passes add to one output: of queries (o, dq), of keys (dk, dv); and whether some tokens may
- * be in no row of a pass, so that outputs are cleared beforehand. */
+/* Whether several passes add to one output: of queries (o, dq), of keys (dk, dv); and whether they do, or some
+ * tokens may be in no row of a pass, so that outputs are cleared beforehand. */
 int bsd_task_merges_rows(const bsd_task *task);
 int bsd_task_merges_columns(const bsd_task *task);
-int bsd_task_clears(const bsd_task *task);
+int bsd_task_clears_rows(const bsd_task *task);
+int bsd_task_clears_columns(const bsd_task *task);
 
 /* Smallest w > 0 of the pattern, 0 if there is none. */
 int64_t bsd_task_smallest_segment(const bsd_task *task);

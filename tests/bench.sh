@@ -172,7 +172,7 @@ judge defaults count=1 n=64 batch=1 heads=8 kv_heads=8 dim=64 block=64 dtype='"f
   pattern='"blocks=strided(1:2,density=0.1)"' ranks=1 backend='"cpu"' kernel='"cpu"' \
   transport='"self"' hash=null check=null baseline.status='"none"' baseline.bytes=null \
   speedup.fwd=null fwd.ms='>0' bwd.ms='>0' comm.fwd.overlap=null comm.fwd.exposed_ms=null \
-  predicted.efficiency=1.0 predicted.fwd_ms='>0' active_blocks=8 imbalance=1.0
+  predicted.efficiency=1.0 predicted.fwd_ms='>0' host_us.fwd=null host_us.graph_bwd=null active_blocks=8 imbalance=1.0
 go 1 -l 96,200:400:x2 --pattern w=64 --density 0.5,1 --pattern 'blocks=full' --causal
 judge nesting count=12 results.0.n=96 results.0.pattern='"w=64"' \
   results.1.pattern='"blocks=full"' results.2.pattern='"blocks=strided(1:2,density=0.5)"' \
@@ -189,7 +189,13 @@ printf '0\n0 1\n\n2 3\n' >rows.txt
 go 1 -l 60 -c --block 16 --pattern 'blocks=csr(rows.txt)+local(0,0)'
 judge csr check.pass=true active_blocks=12
 go 1 -l 16000 --dim 8 --heads 1 -c --pattern 'w=64;w=512,r=8' --block 16
-judge sample check.pass=true
+cp stdout sampled
+judge sample check.pass=true check.rows='>9' check.keys='>3' check.kv_heads=1 check.from_library=false
+if grep -q '^# checked: [0-9]* query rows and [0-9]* keys of each of 1 KV heads' sampled; then
+  good
+else
+  bad "the table does not say what was sampled"
+fi
 
 run 1 -l 64 -n 1 -w 0
 if [ "$(tail -n 1 stdout)" = OK ] && grep -q '^# kernel cpu, layout' stdout &&
@@ -329,6 +335,12 @@ if [ "$have_mpi" = yes ]; then
   judge "eight ranks" ranks=8 transport='"mpi"'
   ran=$(value comm.fwd.bytes_moved),$(value comm.bwd.bytes_moved),$(value imbalance)
   if [ "$ran" = "$simulated" ]; then good; else bad "simulated $simulated, run $ran"; fi
+
+  # The example of bench/README.md.
+  run 2 -l 512 --heads 1 --pattern 'blocks=local(1,0)' --layout contiguous -n 1 -w 0 --json r.json
+  judge "the README's example" active_blocks=15 active_pairs=61440 density=0.234375 imbalance='>1.0666' \
+    comm.fwd.bytes_moved=32768 comm.bwd.bytes_moved=66048 comm.fwd.bytes_allgather=262144 \
+    comm.bwd.bytes_allgather=524288
 
   for options in '--pattern w=100;w=300,r=3 --batch 2' '--density 0.2 --causal --layout zigzag' \
     '--pattern blocks=random(3,1) --dtype bf16 --kv-heads 1 --layout dilated:1:48'; do

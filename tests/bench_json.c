@@ -67,20 +67,25 @@ static const rule result_rules[] = {
     {"layout", "s"},    {"hash", "s0"},     {"stages", "i0"},        {"fwd", "o0"},
     {"bwd", "o0"},      {"baseline", "o"},  {"speedup", "o"},        {"memory", "o"},
     {"comm", "o"},      {"imbalance", "r"}, {"plan_ms", "r"},        {"check", "o0"},
-    {"predicted", "o"}, {"scaling", "s0"},  {"simulation", "o0"},    {NULL, NULL}};
+    {"predicted", "o"}, {"scaling", "s0"},  {"host_us", "o"},        {"simulation", "o0"},
+    {NULL, NULL}};
 static const rule timing_rules[] = {
     {"ms", "r"}, {"tflops", "r"}, {"ms_p5", "r"}, {"ms_p95", "r"}, {NULL, NULL}};
 static const rule baseline_rules[] = {
     {"status", "s"}, {"fwd_ms", "r0"}, {"bwd_ms", "r0"}, {"bytes", "i0"}, {NULL, NULL}};
 static const rule pair_rules[] = {{"fwd", "r0"}, {"bwd", "r0"}, {NULL, NULL}};
+static const rule host_rules[] = {
+    {"fwd", "r0"}, {"bwd", "r0"}, {"graph_fwd", "r0"}, {"graph_bwd", "r0"}, {NULL, NULL}};
 static const rule memory_rules[] = {
     {"tensors", "i"}, {"workspace", "i"}, {"peak", "i"}, {NULL, NULL}};
 static const rule comm_rules[] = {{"fwd", "o0"}, {"bwd", "o0"}, {NULL, NULL}};
 static const rule traffic_rules[] = {{"bytes_moved", "i0"},    {"bytes_lower_bound", "i"},
                                      {"bytes_allgather", "i"}, {"exposed_ms", "r0"},
                                      {"overlap", "r0"},        {NULL, NULL}};
-static const rule error_rules[] = {{"o", "r0"},  {"lse", "r0"}, {"dq", "r0"}, {"dk", "r0"},
-                                   {"dv", "r0"}, {"pass", "b"}, {NULL, NULL}};
+static const rule error_rules[] = {{"o", "r0"},           {"lse", "r0"}, {"dq", "r0"},
+                                   {"dk", "r0"},          {"dv", "r0"},  {"pass", "b"},
+                                   {"rows", "i"},         {"keys", "i"}, {"kv_heads", "i"},
+                                   {"from_library", "b"}, {NULL, NULL}};
 static const rule simulation_rules[] = {{"planned", "i"},
                                         {"bytes_received_worst", "i"},
                                         {"seconds", "r"},
@@ -120,6 +125,7 @@ static void check_result(const json_t *result) {
   check_rules(result, result_rules, "results[]");
   check_part(result, "baseline", baseline_rules);
   check_part(result, "speedup", pair_rules);
+  check_part(result, "host_us", host_rules);
   check_part(result, "memory", memory_rules);
   check_part(result, "comm", comm_rules);
   check_part(result, "check", error_rules);

@@ -38,18 +38,29 @@ static void add_scaled(double *x, double factor, const float *y, int64_t dim) {
 typedef struct query_state {
   double lse, delta, dlse;
   int32_t *m;   /* [n] */
-  int64_t *key; /* [keys] ascending */
-  double *P;    /* [keys] */
-  int64_t keys;
+  int64_t *key; /* [room] ascending */
+  double *P;    /* [room] */
+  int64_t keys, room;
   double *o; /* [D] */
 } query_state;
 
 static query_state state_create(const oracle_problem *p) {
   query_state state = {.m = oracle_alloc(p->n, sizeof(int32_t)),
-                       .key = oracle_alloc(p->n, sizeof(int64_t)),
-                       .P = oracle_alloc(p->n, sizeof(double)),
                        .o = oracle_alloc(p->dim, sizeof(double))};
   return state;
+}
+
+static void make_room(const oracle_problem *p, query_state *state) {
+  int64_t keys = 0;
+  for (int64_t j = 0; j < p->n; j++)
+    keys += state->m[j] != 0;
+  if (keys <= state->room)
+    return;
+  free(state->key);
+  free(state->P);
+  state->key = oracle_alloc(keys, sizeof(int64_t));
+  state->P = oracle_alloc(keys, sizeof(double));
+  state->room = keys;
 }
 
 static void state_free(query_state *state) {
@@ -65,6 +76,7 @@ static void run_softmax(const oracle_problem *p, const oracle_inputs *in, int64_
   const float *q = in->q + row_at(p, b, i, p->heads, h);
   double largest = -INFINITY, sum = 0;
   oracle_query_row(p, h, i, state->m);
+  make_room(p, state);
   state->keys = 0;
   for (int64_t j = 0; j < p->n; j++) {
     if (state->m[j] == 0)

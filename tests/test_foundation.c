@@ -109,6 +109,7 @@ static void clear_environment(void) {
   unsetenv("BSD_CPU_ISA");
   unsetenv("BSD_SERIALIZE_EXCHANGE");
   unsetenv("BSD_SM_MARGIN");
+  unsetenv("BSD_CUDA_AWARE");
 }
 
 START_TEST(environment_defaults) {
@@ -149,11 +150,11 @@ END_TEST
 
 START_TEST(environment_refuses_a_bad_value_in_words) {
   static const char *const bad[][2] = {
-      {"BSD_DEBUG", "debug"},  {"BSD_DEBUG", ""},       {"BSD_CHECKSUM", "2"},
-      {"BSD_CHECKSUM", "yes"}, {"BSD_CHECKSUM", ""},    {"BSD_CPU_ISA", "sse2"},
-      {"BSD_CPU_ISA", "AVX2"}, {"BSD_FLIGHT_FILE", ""}, {"BSD_SERIALIZE_EXCHANGE", "on"},
-      {"BSD_SM_MARGIN", "65"}, {"BSD_SM_MARGIN", "-1"}, {"BSD_SM_MARGIN", "4x"},
-      {"BSD_SM_MARGIN", ""}};
+      {"BSD_DEBUG", "debug"},  {"BSD_DEBUG", ""},        {"BSD_CHECKSUM", "2"},
+      {"BSD_CHECKSUM", "yes"}, {"BSD_CHECKSUM", ""},     {"BSD_CPU_ISA", "sse2"},
+      {"BSD_CPU_ISA", "AVX2"}, {"BSD_FLIGHT_FILE", ""},  {"BSD_SERIALIZE_EXCHANGE", "on"},
+      {"BSD_SM_MARGIN", "65"}, {"BSD_SM_MARGIN", "-1"},  {"BSD_SM_MARGIN", "4x"},
+      {"BSD_SM_MARGIN", ""},   {"BSD_CUDA_AWARE", "yes"}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     bsd_error error = {0};
     clear_environment();

@@ -142,6 +142,7 @@ def take(row, cells, results):
 
 
 def measure(options, folder):
+    """The whole; the exit status, 1 if something failed or is wrong. A missed gate is neither."""
     start, cells, results = time.time(), chosen_cells(options), table.Results()
     bench, groups = ours.Bench(options.bench, folder), groups_of(cells)
     export(bench, cells, results)
@@ -165,12 +166,14 @@ def measure(options, folder):
     finally:
         for worker in workers.values():
             worker.end()
+    wrong = results.notes or any("WRONG" in text for text in results.errors.values())
     print(f"# {device}; ours: {', '.join(sorted(results.kernels))}; "
           f"compiled and checked in {prepared:.0f} s, all in {time.time() - start:.0f} s")
     table.write(results, cells, sys.stdout)
     with open(os.path.join(folder, "results.json"), "w") as file:
         json.dump([dict(case=c.case, block=c.block, pattern=c.pattern, n=c.n, peer=p, kind=w, inputs=i, ms=ms)
                    for (c, p, w, i), ms in results.ms.items()], file, indent=0)
+    return 1 if wrong else 0
 
 
 def main():
@@ -178,12 +181,12 @@ def main():
     if options.worker:
         import worker
         worker.main(options, chosen_cells(options))
-        return
+        return 0
     folder = options.folder or tempfile.mkdtemp(prefix="peers-")
     os.makedirs(folder, exist_ok=True)
     print(f"# lists, logs and results.json: {folder}")
-    measure(options, folder)
+    return measure(options, folder)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -238,6 +238,77 @@ START_TEST(messages_beyond_2_GiB_arrive) {
 }
 END_TEST
 
+/* ---- memory of a GPU --------------------------------------------------------------------- */
+
+/* Stands before MPI's own: what it says of itself. Host memory serves as a GPU's here. */
+static int cuda_support;
+int MPIX_Query_cuda_support(void);
+int MPIX_Query_cuda_support(void) {
+  return cuda_support;
+}
+
+#ifdef HAVE_MPIX_QUERY_CUDA_SUPPORT
+enum { library_asks_mpi = 1 };
+#else
+enum { library_asks_mpi = 0 };
+#endif
+
+/* A communicator under two settings of the environment; NULL, and why in *error, if it is refused. */
+static bsd_comm *create_under(const char *aware, const char *checksum, bsd_error *error) {
+  bsd_comm *comm = NULL;
+  const char *old = getenv("BSD_CHECKSUM");
+  char *kept = old ? strdup(old) : NULL;
+  setenv("BSD_CHECKSUM", checksum, 1);
+  if (aware)
+    setenv("BSD_CUDA_AWARE", aware, 1);
+  bsd_status status = bsd_comm_create_mpi(MPI_COMM_WORLD, &comm, error);
+  ck_assert_int_eq(status, comm ? BSD_OK : BSD_ERR_ARG);
+  unsetenv("BSD_CUDA_AWARE");
+  if (kept)
+    setenv("BSD_CHECKSUM", kept, 1);
+  else
+    unsetenv("BSD_CHECKSUM");
+  free(kept);
+  return comm;
+}
+
+static void expect_refusal(const char *checksum, const char *why) {
+  bsd_error error;
+  ck_assert_ptr_null(create_under("1", checksum, &error));
+  ck_assert_msg(strstr(error.message, "BSD_CUDA_AWARE is 1") && strstr(error.message, why), "%s",
+                error.message);
+}
+
+/* What begin says of an exchange of device memory; the communicator is freed. */
+static bsd_status begin_on_device(bsd_comm *comm) {
+  const bsd_exchange on_device = {.what = "forward", .on_device = 1};
+  bsd_error error;
+  ck_assert_ptr_nonnull(comm);
+  bsd_status status = comm->transport->begin(comm, &on_device, &error);
+  if (status == BSD_OK)
+    ck_assert_int_eq(comm->transport->end(comm, &error), BSD_OK);
+  bsd_comm_destroy(comm);
+  return status;
+}
+
+START_TEST(device_memory_is_taken_where_mpi_says_so) {
+  bsd_error error;
+  cuda_support = 0;
+  ck_assert_int_eq(begin_on_device(create_under(NULL, "0", &error)), BSD_ERR_UNSUPPORTED);
+  ck_assert_int_eq(begin_on_device(create_under("0", "0", &error)), BSD_ERR_UNSUPPORTED);
+  expect_refusal("0", "MPIX_Query_cuda_support");
+  if (!library_asks_mpi)
+    return;
+  cuda_support = 1;
+  ck_assert_int_eq(begin_on_device(create_under(NULL, "0", &error)), BSD_OK);
+  ck_assert_int_eq(begin_on_device(create_under("1", "0", &error)), BSD_OK);
+  ck_assert_int_eq(begin_on_device(create_under("0", "0", &error)), BSD_ERR_UNSUPPORTED);
+  ck_assert_int_eq(begin_on_device(create_under(NULL, "1", &error)), BSD_ERR_UNSUPPORTED);
+  expect_refusal("1", "BSD_CHECKSUM");
+  cuda_support = 0;
+}
+END_TEST
+
 /* ---- refusals ---------------------------------------------------------------------------- */
 
 START_TEST(calls_out_of_order_and_bad_arguments_are_refused) {
@@ -312,6 +383,7 @@ int main(int argc, char **argv) {
   tcase_add_test(tests, allgather_is_in_rank_order);
   tcase_add_test(tests, communicators_do_not_mix);
   tcase_add_test(tests, messages_beyond_2_GiB_arrive);
+  tcase_add_test(tests, device_memory_is_taken_where_mpi_says_so);
   tcase_add_test(tests, calls_out_of_order_and_bad_arguments_are_refused);
   tcase_add_test(tests, creation_tells_of_a_bad_environment);
   add_failure_tests(tests);
