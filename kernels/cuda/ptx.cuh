@@ -89,7 +89,8 @@ static __device__ __forceinline__ void bsd_tma_prefetch(const CUtensorMap *map) 
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
-/* A box of a 5-D tensor into shared memory; its bytes count on `barrier`. */
+/* A box of a 5-D tensor into shared memory; its bytes count on `barrier`. Zeros come from beyond the tensor's ends;
+ * coordinates may be negative. */
 static __device__ __forceinline__ void bsd_tma_load(uint32_t to, const CUtensorMap *map,
                                                     uint32_t barrier, int c0, int c1, int c2,
                                                     int c3, int c4) {
@@ -99,7 +100,8 @@ static __device__ __forceinline__ void bsd_tma_load(uint32_t to, const CUtensorM
                : "memory");
 }
 
-/* A box from shared memory into a 5-D tensor; belongs to this thread's open group. */
+/* A box from shared memory into a 5-D tensor; belongs to this thread's open group. Nothing is written beyond the
+ * tensor's ends, but a negative coordinate is an illegal instruction: boxes begin at or after the first row. */
 static __device__ __forceinline__ void bsd_tma_store(const CUtensorMap *map, uint32_t from, int c0,
                                                      int c1, int c2, int c3, int c4) {
   asm volatile("cp.async.bulk.tensor.5d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4, %5, "

@@ -35,8 +35,8 @@ ptx_report ptx_product(int half, int columns, int depth, int transposed_b, ptx_o
 /* The accumulator of a first product as A of a second with 64 or 128 columns. */
 ptx_report ptx_accumulator_as_operand(int half, int columns);
 
-/* Tile `row` .. row + 63 of a tensor of 150 tokens with `step` residues, some of it beyond the end: loaded
- * (zeros there), or stored (nothing there). */
+/* Tile `row` .. row + 63 of a tensor of 150 tokens with `step` residues, some of it beyond the ends: loaded
+ * (zeros there), or stored (nothing there; `row` not negative). */
 ptx_report ptx_tensor_load(int half, int dim, int step, int row);
 ptx_report ptx_tensor_store(int half, int dim, int step, int row);
 
