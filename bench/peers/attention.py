@@ -9,15 +9,25 @@ from torch.nn.attention.flex_attention import BlockMask, and_masks
 
 import lists
 
-# 64-token sparse blocks need tiles that fit them. These are what PyTorch's autotuner takes on an H100 (its only
-# candidate forward, the fastest of twelve backward); --autotune lets it choose anew, half a minute a kernel.
-TILES_64 = dict(fwd_BLOCK_M=64, fwd_BLOCK_N=64, fwd_num_stages=3, fwd_num_warps=4,
-                bwd_BLOCK_M1=64, bwd_BLOCK_N1=64, bwd_BLOCK_M2=64, bwd_BLOCK_N2=64, bwd_num_stages=4,
-                bwd_num_warps=4)
+# Tiles that fit 64-token sparse blocks: of those that PyTorch's autotuner tries, what it takes on an H100 (its only
+# candidate forward, the fastest of twelve backward).
+FORWARD_64 = dict(block_m=64, block_n=64, num_stages=3, num_warps=4)
+BACKWARD_64 = dict(block_m1=64, block_n1=64, block_m2=64, block_n2=64, num_stages=4, num_warps=4)
 
 
 def compiled(function, autotune=False):
     return torch.compile(function, dynamic=False, mode="max-autotune-no-cudagraphs" if autotune else None)
+
+
+def narrow_autotuning():
+    """Leaves the autotuner one candidate for 64-token blocks, so that it has nothing to time: half a minute a kernel
+    otherwise. Tiles given as kernel_options do not do: the backward refuses such blocks by its default tiles, which
+    do not fit them, before it looks at the options. For the whole process: a backward is compiled in a thread of
+    its own."""
+    from torch._inductor.template_heuristics.triton import CUDAConfigHeuristic, FlexBwDConfig, FlexConfig
+    tiles = CUDAConfigHeuristic()
+    tiles.flex_attn_fwd_autotune_configs = [FlexConfig(**FORWARD_64)]
+    tiles.flex_attn_bwd_autotune_configs = [FlexBwDConfig(**BACKWARD_64)]
 
 
 # ---- block masks ----------------------------------------------------------------------------------
@@ -86,7 +96,7 @@ class Padded:
 class Flex:
     """FlexAttention over a cell's lists. `fit` brings tensors into the form that `run` takes, `unfit` back."""
 
-    def __init__(self, cell, rows, kernel, device, autotune=False):
+    def __init__(self, cell, rows, kernel, device):
         branch, = lists.branches(cell.pattern)
         padded = Padded(cell, device) if cell.documents else None
         starts = [s // cell.block for s in padded.starts] if padded else [0]
@@ -101,10 +111,9 @@ class Flex:
         self.fit = padded.pad if padded else lambda x: x
         self.unfit = padded.unpad if padded else lambda x: x
         self.kernel, self.grouped = kernel, cell.heads != cell.kv_heads
-        self.options = TILES_64 if cell.block == 64 and not autotune else None
 
     def run(self, q, k, v):
-        return self.kernel(q, k, v, block_mask=self.mask, enable_gqa=self.grouped, kernel_options=self.options)
+        return self.kernel(q, k, v, block_mask=self.mask, enable_gqa=self.grouped)
 
 
 # ---- branches -------------------------------------------------------------------------------------

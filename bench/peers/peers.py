@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,6 +30,8 @@ def arguments():
     p.add_argument("--hot", action="store_true", help="no cold measurements")
     p.add_argument("--autotune", action="store_true",
                    help="let PyTorch choose FlexAttention's tiles, half a minute a kernel")
+    p.add_argument("--seconds", type=float, default=3600,
+                   help="peers that do not compile in half of this are left out, no group is begun after it")
     p.add_argument("--folder", help="for lists, logs and results.json (default: a temporary one)")
     p.add_argument("--worker", help=argparse.SUPPRESS)
     return p.parse_args()
@@ -64,6 +67,14 @@ class Worker:
         """What it says next; None if it has ended."""
         line = self.process.stdout.readline()
         return json.loads(line) if line else None
+
+    def first_message(self, seconds):
+        """What it says once it has compiled and checked; None if it has not after so many seconds: it is ended."""
+        timer = threading.Timer(max(0, seconds), self.end)
+        timer.start()
+        said = self.message()
+        timer.cancel()
+        return said
 
     def measure(self):
         """Its measurements, as they come."""
@@ -151,12 +162,16 @@ def measure(options, folder):
         with ThreadPoolExecutor(4) as pool:
             for cell, said in zip(cells, pool.map(lambda c: check_ours(bench, c), cells)):
                 results.errors[cell, "forward"] = results.errors[cell, "backward"] = said
-        ready = {g: w.message() for g, w in workers.items()}
-        for said in ready.values():
-            for row in said["rows"] if said else []:
-                take(row, cells, results)
+        left = start + options.seconds / 2 - time.time()
+        with ThreadPoolExecutor(len(workers)) as pool:
+            for said in pool.map(lambda w: w.first_message(left), workers.values()):
+                for row in said["rows"] if said else []:
+                    take(row, cells, results)
         prepared, device = time.time() - start, ""
         for group, worker in workers.items():
+            if time.time() - start > options.seconds:
+                results.notes.append(f"{group}: not measured, the {options.seconds:.0f} seconds are over")
+                continue
             device = time_ours(bench, groups[group], False, results) or device
             for row in worker.measure():
                 take(row, cells, results)

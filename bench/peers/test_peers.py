@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -187,6 +188,27 @@ class Masks(WithBench):
             spoilt[last] = dataclasses.replace(rows[last], columns=rows[last].columns[1:])
             for error in self.attend(cell, rows)(spoilt):
                 self.assertGreater(error, 1e-3, cell)
+
+
+@unittest.skipIf(torch is None, "no PyTorch")
+class Tiles(unittest.TestCase):
+    def fitting(self, block, tuned):
+        """How many candidates that PyTorch has on an H100, for forward and backward, divide a block."""
+        from torch._inductor import config
+        from torch._inductor.template_heuristics.triton import CUDAConfigHeuristic
+        candidates = CUDAConfigHeuristic()
+        with mock.patch("torch.cuda.get_device_capability", lambda: (9, 0)), config.patch(max_autotune=tuned):
+            for tiles in (candidates.get_flex_attn_fwd_configs(64, torch.bfloat16),
+                          candidates.get_flex_attn_bwd_configs(64, torch.bfloat16)):
+                yield sum(all(block % size == 0 for name, size in vars(tile).items() if name.startswith("block"))
+                          for tile in tiles)
+
+    def test_one_candidate_is_left_for_blocks_of_64(self):
+        import attention
+        self.assertEqual(list(self.fitting(64, False)), [0, 0])
+        attention.narrow_autotuning()
+        self.assertEqual(list(self.fitting(64, True)), [1, 1])
+        self.assertEqual(list(self.fitting(128, False)), [1, 1])
 
 
 if __name__ == "__main__":

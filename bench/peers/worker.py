@@ -50,9 +50,9 @@ class FlexCell:
         self.cell, self.number = cell, number
         rows = lists.read(ours.Bench(None, folder).lists_file(cell), cell)
         if len(lists.branches(cell.pattern)) > 1:
-            self.flex = attention.FlexBranches(cell, rows, kernels.flex(), kernels.combine, DEVICE)
+            self.flex = attention.FlexBranches(cell, rows, kernels.flex(cell.block), kernels.combine, DEVICE)
         else:
-            self.flex = attention.Flex(cell, rows, kernels.flex(), DEVICE, kernels.autotune)
+            self.flex = attention.Flex(cell, rows, kernels.flex(cell.block), DEVICE)
         fitted = [self.flex.fit(x) for x in inputs.sets[0]]
         gradient = self.flex.fit(inputs.gradient)
         output = self.flex.run(*fitted)
@@ -69,14 +69,17 @@ class FlexCell:
 
 
 class Kernels:
-    """Compiled functions, one FlexAttention for each cell's mask so that none is compiled twice or evicted."""
+    """Compiled functions. The default tiles of FlexAttention do not fit blocks of 64 tokens, the autotuner's do."""
 
     def __init__(self, autotune):
-        self.autotune, self.whole = autotune, attention.compiled(flex_attention, autotune)
+        if not autotune:
+            attention.narrow_autotuning()
+        self.default, self.tuned = attention.compiled(flex_attention), attention.compiled(flex_attention, True)
+        self.always_tuned = autotune
         self.combine = attention.compiled(attention.combine)
 
-    def flex(self):
-        return self.whole
+    def flex(self, block):
+        return self.tuned if self.always_tuned or block < 128 else self.default
 
 
 def prepare(options, cells, numbers, inputs):
