@@ -15,7 +15,7 @@
 #   mpi          2 and 4 ranks through pinned host memory and MPI: the same bits
 #   sanitizer    compute-sanitizer memcheck, racecheck, initcheck and synccheck on each family
 #   deadline     killed and stopped ranks under NCCL are errors in time
-#   big          tensors of more than 2^31 elements
+#   big          tensors of more than 2^31 elements: 36 GB of device memory, 16 GB of the host's
 #
 # BSD_TEST_SCALE scales the random suites. Needs a launcher of Open MPI for ranks; what is missing is said and
 # skipped. Exit status: 0 if all passed, 1 if anything failed or nothing ran.
@@ -113,6 +113,7 @@ section_conformance() {
   local family suite
   also 120 "conformance ptx" "$build/tests/gpu/test_ptx"
   also 300 "conformance kernels" "$build/tests/test_kernels"
+  BSD_TEST_BACKEND=cuda also 60 "conformance dense" "$build/tests/test_dense"
   also 300 "conformance known_failures" bash -c "each_family '$build/tests/test_known_failures'"
   for family in $families; do
     for suite in attention identities long_rows; do
@@ -248,9 +249,9 @@ section_deadline() {
 }
 
 section_big() {
-  try 300 "big auto" "$bench" --backend cuda -l 4300000 --pattern 'blocks=local(1,1)' --check -n 1 -w 0
-  try 300 "big simt" "$bench" --backend cuda --kernel simt -l 4300000 --heads 8 --kv-heads 1 \
-    --pattern 'w=256' --check -n 1 -w 0 --pass fwd
+  local -a more=(-l 4300000 --heads 8 --dim 64 --dtype bf16 --check -n 1 -w 0)
+  try 300 "big auto" "$bench" --backend cuda "${more[@]}" --pattern 'blocks=local(1,1)'
+  try 300 "big simt" "$bench" --backend cuda "${more[@]}" --kernel simt --kv-heads 1 --pattern 'w=256' --pass fwd
 }
 
 for section in $sections; do
