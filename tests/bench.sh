@@ -383,6 +383,20 @@ if [ "$have_mpi" = yes ]; then
   else
     bad "--transport self on two ranks"
   fi
+
+  # A rank dies in mid-exchange over TCP; where MPI then writes to its socket, a signal comes.
+  if "$MPIRUN" --help all 2>/dev/null | grep -q enable-recovery; then
+    printf 'echo $$ >pid.$OMPI_COMM_WORLD_RANK\nexec "$@"\n' >rank.sh
+    # shellcheck disable=SC2086 # the options are a list of words
+    OMPI_MCA_btl=tcp,self timeout -k 5 60 "$MPIRUN" $mpi_options --enable-recovery -np 2 sh rank.sh \
+      "$build/bsd_bench" -l 4K -n 1000000 -w 0 -T 2 --heads 1 --dim 16 >stdout 2>stderr </dev/null &
+    while kill -0 $! && [ ! -s pid.0 -o ! -s pid.1 ]; do sleep 0.1; done
+    sleep 1
+    kill -PIPE "$(cat pid.0)"
+    kill -KILL "$(cat pid.1)"
+    wait $!
+    if grep -q '^bsd_bench: rank 0: ' stderr; then good; else bad "a rank dies under TCP"; fi
+  fi
 fi
 
 echo "$passed checks passed, $failed failed"
