@@ -176,7 +176,7 @@ if [ "$have_cblas" = yes ]; then
   if grep -q "title 'dense attention'" dense/time_forward.gp && grep -q '1 / density' dense/speedup_forward.gp
   then good; else bad "the dense baseline is not drawn"; fi
   go -l 1K,4M --pattern 'blocks=local(0,0)' --pass fwd -n 1 -w 0 --baseline auto --plot memory
-  if grep -q 'dense: out of memory (needs [0-9.]* TiB)' memory/time_forward.svg &&
+  if grep -q 'dense: out of memory ([0-9.]* TiB)' memory/time_forward.svg &&
     grep -q '<td class="bad">OOM</td>' memory/report.html
   then good; else bad "the memory limit is not marked"; fi
 fi

@@ -13,7 +13,7 @@
 #include "bench/plot/plot_gnuplot.h"
 #include "bench/plot/plot_text.h"
 
-enum { CANVAS_WIDTH = 520, CANVAS_HEIGHT = 330, KEY_LINE = 22, COLOURS = 6 };
+enum { CANVAS_WIDTH = 450, CANVAS_HEIGHT = 310, KEY_LINE = 22, COLOURS = 6 };
 
 /* Okabe and Ito's palette, three of its colours darker for thin lines on white. plot_gnuplot.c names their
  * counterparts on a dark ground. Marks differ too. */
@@ -24,7 +24,7 @@ static const int open_marks[COLOURS] = {6, 4, 8, 12, 10, 14};
 
 /* A label that fits into the canvas. */
 static void cut(const char *label, char text[PLOT_LABEL]) {
-  enum { LONGEST = 58 };
+  enum { LONGEST = 48 };
   if (strlen(label) <= LONGEST)
     snprintf(text, PLOT_LABEL, "%s", label);
   else

@@ -21,10 +21,15 @@ static int asked_for_longnet(const plot_run *run) {
   return 0;
 }
 
+/* The length that was asked for: under weak scaling that of one rank. */
+static int64_t own_length(const bench_result *r) {
+  return strcmp(r->scaling, "weak") == 0 ? r->n / r->ranks : r->n;
+}
+
 /* Short sequences have one branch, which is LongNet's only where that was asked for. */
 static int is_longnet(const plot_item *item) {
   char text[LONGNET_TEXT];
-  bench_longnet(item->result->n, text, sizeof text);
+  bench_longnet(own_length(item->result), text, sizeof text);
   return strcmp(text, item->result->pattern) == 0 &&
          (strchr(text, ';') != NULL || asked_for_longnet(item->run));
 }
@@ -66,8 +71,8 @@ static void attribute_text(const plot_item *item, plot_attribute attribute, char
   case PLOT_CAUSAL:
     snprintf(text, PLOT_TEXT, r->causal ? "causal" : "not causal");
     break;
-  case PLOT_LENGTH: /* weak scaling: of one rank */
-    plot_tokens(strcmp(r->scaling, "weak") == 0 ? r->n / r->ranks : r->n, number);
+  case PLOT_LENGTH:
+    plot_tokens(own_length(r), number);
     snprintf(text, PLOT_TEXT, "%s tokens%s", number,
              strcmp(r->scaling, "weak") == 0 ? " a rank" : "");
     break;

@@ -57,23 +57,17 @@ static void write_verdict(FILE *file, const plot_data *data) {
           file);
 }
 
-/* Text in which options (--length) are code, so that no line ends inside one. */
+/* Text in which options (--length, -np) are code, so that no line ends inside one. */
 static void write_words(FILE *file, const char *text) {
-  for (const char *p = text; *p != '\0';) {
-    size_t length = strncmp(p, "--", 2) == 0 ? 2 + strspn(p + 2, "abcdefghijklmnopqrstuvwxyz-") : 0;
-    char word[64];
-    if (length > 2 && length < sizeof word)
+  for (const char *p = text; *p != '\0'; p++) {
+    size_t length = p == text || p[-1] == ' ' ? strspn(p, "-") : 0;
+    if (length > 0)
+      length += strspn(p + length, "abcdefghijklmnopqrstuvwxyz-");
+    if (length > 1) {
       fprintf(file, "<code>%.*s</code>", (int)length, p);
-    else {
-      length = strcspn(p + 1, "-") + 1;
-      if (length >= sizeof word)
-        length = sizeof word - 1;
-      while (length > 1 && (p[length] & 0xc0) == 0x80) /* not inside a UTF-8 character */
-        length--;
-      snprintf(word, sizeof word, "%.*s", (int)length, p);
-      plot_write_escaped(file, word);
-    }
-    p += length;
+      p += length - 1;
+    } else
+      plot_write_escaped(file, (char[]){*p, '\0'});
   }
 }
 

@@ -60,7 +60,7 @@ static int write_cells(FILE *file, const plot_raster *r, int rank, int pale) {
   return written;
 }
 
-/* The strip on the left: which rank computes the rows. */
+/* The strip on the left, where there are several ranks: which one computes the rows. */
 static void write_strip(FILE *file, const plot_raster *r, int rank) {
   double width = r->cells * 0.03;
   for (int row = 0, end; row < r->cells; row = end + 1) {
@@ -84,8 +84,9 @@ static void write_head(FILE *file, const char *name, const plot_raster *r, int r
           "set xlabel 'keys' offset 0,0.7\nset ylabel 'queries' offset 0.8,0\n"
           "set key below left Left reverse maxcols %d samplen 1 width 1 height 0.6\n"
           "set style fill solid 1 noborder\nset lmargin 8\nset rmargin 1.5\nset tmargin 0.7\n",
-          ranks > NAMED_RANKS ? 420 : 420 + 22 * ((ranks + 3) / 4), name, name, -0.07 * r->cells,
-          cells, cells, half, cells / 2, whole, cells, half, cells / 2, whole, cells, 4);
+          ranks == 1 || ranks > NAMED_RANKS ? 420 : 420 + 22 * ((ranks + 3) / 4), name, name,
+          -0.07 * r->cells, cells, cells, half, cells / 2, whole, cells, half, cells / 2, whole,
+          cells, 4);
 }
 
 /* Data and script grow together: an index per look. */
@@ -98,14 +99,15 @@ static void write_picture(FILE *data, FILE *script, const char *name, const plot
   fputs("plot", script);
   for (int rank = 0; rank < ranks; rank++) {
     rank_colour(rank, ranks, colour);
-    write_strip(data, r, rank);
+    if (ranks > 1)
+      write_strip(data, r, rank);
     for (int pale = 0; pale < 3; pale++) {
       int written = write_cells(data, r, rank, pale);
       if (pale > 0 && written == 0)
         continue;
       fprintf(script, "%s '%s.dat' index %d using 1:2:3:4:5:6 with boxxyerror lc rgb '#%s%s'",
               index > 0 ? ", \\\n " : "", name, index, alpha[pale], colour);
-      if (pale == 0 && ranks <= NAMED_RANKS)
+      if (pale == 0 && ranks > 1 && ranks <= NAMED_RANKS)
         fprintf(script, " title 'rank %d'", rank);
       else
         fputs(" notitle", script);

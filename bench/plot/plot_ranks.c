@@ -18,9 +18,10 @@ static int add(const plot_data *data, const plot_item *item, unsigned ignored, c
                plot_kind kind, double x, double y, plot_chart *chart, cli_error *error) {
   char key[PLOT_KEY], name[PLOT_LABEL], label[PLOT_LABEL * 2];
   plot_data_name(data, item, ignored, key, name, sizeof name);
-  snprintf(label, sizeof label, strcmp(name, "block-sparse") == 0 ? "%s" : "%s: %s", what, name);
+  snprintf(label, sizeof label, strcmp(name, "block-sparse") == 0 ? "%s%s" : "%s%s: %s", what,
+           kind == PLOT_PREDICTED ? " (predicted)" : "", name);
   size_t used = strlen(key);
-  snprintf(key + used, sizeof key - used, "|%s", kind == PLOT_PREDICTED ? "forward" : what);
+  snprintf(key + used, sizeof key - used, "|%s", what);
   plot_line *line = plot_chart_line(chart, key, label, kind);
   if (line != NULL && !plot_line_add(line, (plot_point){x, y, NAN, NAN}))
     return no_memory(error);
@@ -59,21 +60,33 @@ static int has_efficiency(const bench_result *r, int weak) {
           isfinite(r->predicted_efficiency));
 }
 
-/* What was measured under --scaling; without it (plans, single runs) what the cost model predicts. */
+/* Plans alone, under --simulate: every figure of theirs is a prediction. */
+static int is_simulated(const bench_result *r) {
+  return isnan(r->forward.ms) && isnan(r->backward.ms);
+}
+
+static int add_pass(const plot_data *data, const plot_item *item, const char *pass,
+                    double efficiency, plot_chart *chart, cli_error *error) {
+  const unsigned ignored = 1u << PLOT_RANKS | 1u << PLOT_LAYOUT;
+  plot_kind kind = is_simulated(item->result) ? PLOT_PREDICTED : PLOT_MEASURED;
+  if (!isfinite(efficiency))
+    return CLI_GOOD;
+  return add(data, item, ignored, pass, kind, item->result->ranks, 100 * efficiency, chart, error);
+}
+
+/* Both passes under --scaling; and what the cost model predicts of both together for what is run, or for plans
+ * without --scaling. */
 static int add_efficiency(const plot_data *data, const plot_item *item, plot_chart *chart,
                           cli_error *error) {
   const bench_result *r = item->result;
   const unsigned ignored = 1u << PLOT_RANKS | 1u << PLOT_LAYOUT;
-  int code = CLI_GOOD;
-  if (isfinite(r->efficiency_forward))
-    code = add(data, item, ignored, "forward", PLOT_MEASURED, r->ranks, 100 * r->efficiency_forward,
+  int code = add_pass(data, item, "forward", r->efficiency_forward, chart, error);
+  if (code == CLI_GOOD)
+    code = add_pass(data, item, "backward", r->efficiency_backward, chart, error);
+  if (code == CLI_GOOD && isfinite(r->predicted_efficiency) &&
+      !(is_simulated(r) && r->scaling[0] != '\0'))
+    code = add(data, item, ignored, "both", PLOT_PREDICTED, r->ranks, 100 * r->predicted_efficiency,
                chart, error);
-  if (code == CLI_GOOD && isfinite(r->efficiency_backward))
-    code = add(data, item, ignored, "backward", PLOT_MEASURED, r->ranks,
-               100 * r->efficiency_backward, chart, error);
-  if (code == CLI_GOOD && isfinite(r->predicted_efficiency))
-    code = add(data, item, ignored, "predicted", PLOT_PREDICTED, r->ranks,
-               100 * r->predicted_efficiency, chart, error);
   return code;
 }
 

@@ -75,7 +75,7 @@ static void mark_memory(const plot_data *data, plot_chart *chart) {
     return;
   chart->mark_x = (double)first->n;
   plot_bytes((double)first->baseline.bytes, bytes);
-  snprintf(chart->mark, sizeof chart->mark, "dense: out of memory (needs %s)", bytes);
+  snprintf(chart->mark, sizeof chart->mark, "dense: out of memory (%s)", bytes);
 }
 
 /* Tics at the lengths that were run, or at powers of four among them where they are many. */
@@ -126,7 +126,8 @@ int plot_time(const plot_data *all, int backward, const char *directory, plot_fi
     greatest.x = fmax(greatest.x, isnan(chart.mark_x) ? 0 : chart.mark_x);
     chart.x = (plot_axis){PLOT_LOG, least.x / 1.1, greatest.x * 1.1, tics, labels, 0};
     chart.x.ntics = length_tics(&chart, tics, texts, labels);
-    chart.y = (plot_axis){PLOT_LOG, least.y / 1.5, greatest.y * 1.5, NULL, NULL, 0};
+    chart.y = (plot_axis){
+        PLOT_LOG, least.y / (isnan(chart.mark_x) ? 1.5 : 4), greatest.y * 1.5, NULL, NULL, 0};
     snprintf(chart.x_label, sizeof chart.x_label, "tokens in a sequence");
     snprintf(chart.y_label, sizeof chart.y_label, "ms for one sequence");
     snprintf(figure->name, sizeof figure->name, backward ? "time_backward" : "time_forward");
