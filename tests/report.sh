@@ -133,11 +133,11 @@ have_cblas=no
 [ "$status" -ne 0 ] || have_cblas=yes
 
 go -l 128,256 --density 0.2,0.5 -c --json r.json --plot "it's a report"
-drawn "it's a report" time_forward time_backward pattern_1 pattern_2
+drawn "it's a report" predicted time_forward time_backward pattern_1 pattern_2
 self_contained "it's a report/report.html"
 page="it's a report/report.html"
 for words in 'class="verdict good">4 of 4' '<b>Strong scaling</b>: .*<code>--scaling</code> strong' \
-  '<b>Bytes between ranks</b>: .*<code>--simulate</code>' 'speed-up against sparsity needs <code>--baseline' \
+  '<b>Bytes between ranks</b>: .*<code>--simulate</code>' 'speed-up against sparsity needs <code>--baseline' 'Half of the 8 predictions' \
   '<dt>TFLOP/s</dt>' 'prefers-color-scheme:dark' 'name="viewport"'; do
   if grep -q "$words" "$page"; then good; else bad "the page has no '$words'"; fi
 done
@@ -156,23 +156,23 @@ fi
 # A report over an earlier one leaves none of its figures.
 printf '0\n0 1\n1 2\n' >'rows<&>.txt'
 go -l 48 --pattern 'blocks=csr(rows<&>.txt)' --pass fwd --plot again
-drawn again pattern_1
+drawn again predicted pattern_1
 self_contained again/report.html
 if grep -q 'csr(rows&lt;&amp;&gt;.txt)' again/report.html && grep -q 'class="verdict">No result' again/report.html
 then good; else bad "a name with < and & in the page"; fi
 
 "$build/tests/make_npy" cu.npy i4 4 list:0,33,100,256 || exit 99
 go --cu-seqlens cu.npy --causal --pattern w=64,r=2 --json packed.json --plot packed
-drawn packed pattern_1
+drawn packed predicted pattern_1
 run --plot packed-again --from packed.json
 if cmp packed/pattern_1.dat packed-again/pattern_1.dat >stdout 2>stderr; then good; else bad "packed documents"; fi
 
 go -l 256:4K:x4 --preset longnet --pass fwd --plot longnet
-drawn longnet time_forward pattern_1
+drawn longnet predicted time_forward pattern_1
 
 if [ "$have_cblas" = yes ]; then
   go -l 256,512 --density 0.2,0.5 --baseline dense --pass fwd --plot dense
-  drawn dense time_forward speedup_forward pattern_1 pattern_2
+  drawn dense predicted time_forward speedup_forward pattern_1 pattern_2
   if grep -q "title 'dense attention'" dense/time_forward.gp && grep -q '1 / density' dense/speedup_forward.gp
   then good; else bad "the dense baseline is not drawn"; fi
   go -l 1K,4M --pattern 'blocks=local(0,0)' --pass fwd -n 1 -w 0 --baseline auto --plot memory
@@ -183,10 +183,11 @@ fi
 
 # ---- plans and several ranks --------------------------------------------------------------------
 
-go -l 4K --simulate 2,4,64 --pattern 'blocks=local(2,0)+global(1)' --json plans.json --plot plans
-predictions=
-! grep -q '"efficiency": [0-9]' plans.json || predictions=scaling_strong
-drawn plans bytes pattern_1 ${predictions:+"$predictions"}
+go -l 4K --simulate 2,4,64 --pattern 'blocks=local(2,0)+global(1)' --plot plans
+drawn plans bytes pattern_1 scaling_strong
+go -l 1K --simulate 2,4,8 --scaling weak --pattern w=256 --plot weak-plans
+drawn weak-plans bytes pattern_1 scaling_weak
+if grep -q "title 'forward (predicted)'" weak-plans/scaling_weak.gp; then good; else bad "predictions look measured"; fi
 for series in all-gather 'ring attention' 'this library'; do
   if grep -q "title '$series'" plans/bytes.gp; then good; else bad "bytes without $series"; fi
 done
@@ -197,9 +198,7 @@ if [ "$status" -eq 0 ] && command -v "$MPIRUN" >/dev/null 2>&1; then
   # shellcheck disable=SC2086 # the options are lists of words
   timeout -k 5 120 "$MPIRUN" $mpi_options -np 4 "$build/bsd_bench" $quick -l 512 --density 0.2 --scaling strong \
     --json strong.json --plot strong >stdout 2>stderr </dev/null || status=$?
-  predictions=
-  ! grep -q '"fwd_ms": [0-9]' strong.json || predictions=predicted
-  drawn strong scaling_strong bytes pattern_1 ${predictions:+"$predictions"}
+  drawn strong scaling_strong bytes pattern_1 predicted
   if grep -q 'In 2 of 2 runs exactly the least' strong/report.html; then good; else bad "bytes in words"; fi
   status=0
   # shellcheck disable=SC2086 # the options are lists of words

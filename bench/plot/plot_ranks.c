@@ -104,10 +104,10 @@ int plot_efficiency(const plot_data *all, int weak, const char *directory, plot_
     code = add_efficiency(data, &data->items[i], &chart, error);
   plot_chart_drop_short(&chart, 2);
   if (code == CLI_GOOD && !plot_chart_range(&chart, &least, &greatest))
-    snprintf(
-        figure->caption, sizeof figure->caption,
-        "%s scaling needs two or more numbers of ranks: mpirun -np 8 bsd_bench --scaling %s%s.",
-        weak ? "weak" : "strong", weak ? "weak" : "strong", weak ? "" : ", or --simulate 8,64,512");
+    snprintf(figure->caption, sizeof figure->caption,
+             "%s scaling needs two or more numbers of ranks: mpirun -np 8 bsd_bench --scaling %s, "
+             "or predictions by --scaling %s --simulate 8,64,512.",
+             weak ? "weak" : "strong", weak ? "weak" : "strong", weak ? "weak" : "strong");
   else if (code == CLI_GOOD) {
     plot_line *ideal = plot_chart_line(&chart, "ideal", "ideal", PLOT_REFERENCE);
     if (ideal != NULL && (!plot_line_add(ideal, (plot_point){least.x, 100, NAN, NAN}) ||
