@@ -16,6 +16,7 @@
 #   report    the table again and the figures (needs gnuplot, no GPU)
 #
 # Ranks are 1, 2, 4, ..; those that do not need all GPUs run beside each other on GPUs of their own.
+# `measure` runs under the setting that `tune` found the fastest (best_setting), if it was faster than the default.
 # In the output directory: summary.txt (the table that is printed), results.csv, strong.json and weak.json
 # (as bsd_bench --json, with the efficiency), peers.jsonl, cost.json, raw/ with each run's JSON, log and trace.
 # Exit status: 0 unless something failed; a target that is missed is in the table, not in the status.
@@ -340,6 +341,10 @@ for section in $sections; do
   esac
 done
 build_it
+if [ "$command" = measure ] && [ -s "$out/best_setting" ]; then
+  export "$(cat "$out/best_setting")"
+  say "with $(cat "$out/best_setting")"
+fi
 if [ "$gpus" -gt 0 ]; then nvidia-smi topo -m >"$out/topology.txt" 2>&1; fi
 for section in $sections; do
   if [ "$(left)" -lt 10 ]; then

@@ -3,7 +3,7 @@
 
 usage: scaling_table.py DIRECTORY RANKS REHEARSAL    (RANKS: the most that ran; REHEARSAL 1: times mean nothing)
 Reads DIRECTORY/raw/NAME-pRANKS.json, peers.jsonl and raw/deadline.log; writes summary.txt (also printed),
-results.csv, strong.json and weak.json. Exit status 1 if bits, bytes, checks or deadlines are wrong.
+results.csv, strong.json, weak.json and best_setting. Exit status 1 if bits, bytes, checks or deadlines are wrong.
 """
 import csv
 import glob
@@ -15,6 +15,7 @@ import sys
 
 # Targets at the most ranks.
 STRONG, STRONG_FROM, WEAK, EXPOSED = 0.90, 1 << 20, 0.95, 0.05
+NOISE = 0.01  # by which a setting must be faster than the default to be taken
 PASSES = ("fwd", "bwd")
 
 
@@ -201,17 +202,24 @@ def prediction_lines(runs, lines):
             f"{percent(statistics.median(e))} on {ranks} ({len(e)})" for ranks, e in sorted(errors.items())))
 
 
-def tune_lines(runs, lines):
+def tune_lines(directory, runs, lines):
+    """The lines, and in best_setting the setting that is the fastest by more than the noise, if one is."""
     base = {kind(r): r for name, _, r in runs if name == "tune-BSD_STAGES-auto"}
-    found = {}
+    found, ratios = {}, {}
     for name, _, r in runs:
         b = base.get(kind(r))
         if name.startswith("tune-") and b is not None:
-            found.setdefault(name[5:], []).append(
+            setting = "=".join(name[5:].rsplit("-", 1))
+            ratios.setdefault(setting, []).extend(r[p]["ms"] / b[p]["ms"] for p in PASSES)
+            found.setdefault(setting, []).append(
                 f"{kind(r)} {r['fwd']['ms'] / b['fwd']['ms']:.3f} {r['bwd']['ms'] / b['bwd']['ms']:.3f} "
                 f"({percent(exposed(r, 'fwd'))} {percent(exposed(r, 'bwd'))}, {r['stages']} stages)")
     for setting, texts in sorted(found.items()):
         lines.append(f"  {setting:<32} {'; '.join(texts)}")
+    means = {setting: statistics.mean(r) for setting, r in ratios.items()}
+    best = min(means, key=means.get, default=None)
+    with open(os.path.join(directory, "best_setting"), "w", encoding="utf-8") as file:
+        file.write(f"{best}\n" if best and means[best] < 1 - NOISE else "")
 
 
 # ---- files ---------------------------------------------------------------------------------------
@@ -265,7 +273,7 @@ def main():
     if rehearsal and (strong or weak):
         lines.append("a rehearsal: ranks share what they run on, so times and efficiency mean nothing")
     for title, add in (("dense peers", lambda out: peer_lines(directory, runs, most, out)),
-                       ("tuning: time over that of the default, exposed", lambda out: tune_lines(runs, out))):
+                       ("tuning: time over that of the default, exposed", lambda out: tune_lines(directory, runs, out))):
         found = []
         add(found)
         lines += [title] + found if found else []

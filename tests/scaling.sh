@@ -69,5 +69,14 @@ for exposed in '0.0 pass' '1e9 MISS'; do
   grep -q "2K.* 1->2 .* ${exposed#* }\$" output || { failed=$((failed + 1)); echo "FAIL: not ${exposed#* }"; cat output; }
 done
 
+# The fastest setting is kept for the measurements, unless the default is as fast.
+cp out/raw/strong-density-p2.json out/raw/tune-BSD_STAGES-auto-p2.json
+for tuned in 's/x/x/' 's/"ms": [0-9.e-]*/"ms": 1e-6/'; do
+  sed "$tuned" out/raw/strong-density-p2.json >out/raw/tune-BSD_STAGES-3-p2.json
+  expect 0 "tuning" table 1
+  cat out/best_setting
+done >settings
+[ "$(cat settings)" = BSD_STAGES=3 ] || { failed=$((failed + 1)); echo "FAIL: settings kept: $(cat settings)"; }
+
 echo "$failed checks failed"
 [ "$failed" -eq 0 ]
