@@ -43,7 +43,7 @@ enum { PROBES = sizeof probes / sizeof probes[0], LARGEST = 8, TEXT = 128 };
 typedef struct bench_scale {
   int64_t unit, heads, iterations, warmup;
 } bench_scale;
-static const bench_scale on_cpu = {512, 2, 5, 1};
+static const bench_scale on_cpu = {512, 2, 15, 1};
 static const bench_scale on_gpu = {4096, 8, 3, 1};
 
 typedef struct shape {
