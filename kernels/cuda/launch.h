@@ -16,13 +16,20 @@ extern "C" {
 
 typedef struct bsd_cuda_device {
   int number;
-  int capability; /* 61, 80, 90, ... */
-  int multiprocessors; /* less BSD_SM_MARGIN */
+  int capability;           /* 61, 80, 90, ... */
+  int multiprocessors;      /* less BSD_SM_MARGIN */
   int64_t shared_per_block; /* bytes that one block may take when it asks for them */
   int64_t l2_bytes;
   bsd_kernels composed[BSD_CUDA_FAMILIES]
                       [BSD_CUDA_FAMILIES]; /* [forward family][backward family] */
 } bsd_cuda_device;
+
+/* The kernels of the families that cut work into tiles of own rows, simt and sm80. */
+typedef enum bsd_tile_kernel {
+  BSD_TILE_FORWARD,
+  BSD_TILE_QUERY_GRADIENT,
+  BSD_TILE_KEY_GRADIENT
+} bsd_tile_kernel;
 
 /* One direction of a family. All NULL but applies: the family has no such kernels (applies says so). */
 typedef struct bsd_cuda_direction {

@@ -223,6 +223,11 @@ static __device__ __forceinline__ void bsd_copy_async_or_zero(uint32_t to, const
                : "memory");
 }
 
+/* Copies 4 bytes; belongs to this thread's open group. */
+static __device__ __forceinline__ void bsd_copy_async_word(uint32_t to, const void *from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
+
 /* ---- products of a warp (mma.sync, sm_80) ------------------------------------------------------ */
 
 /* d += A B: A [16][16] row by row in a, B [16][8] in b0, b1. With g = lane/4 and t = lane%4: a[0] row g,

@@ -78,15 +78,35 @@ static __device__ __forceinline__ char *bsd_tensor_row(const bsd_tensor &t, int6
          (batch * t.batch_stride + token * t.position_stride + head * t.head_stride) * element;
 }
 
-/* A token's value of an fp32 [B][H][n] operand; `heads` and `tokens` are the local tensor's H and n. */
+/* A token's place in an fp32 [B][H][n] operand; `heads` and `tokens` are the local tensor's H and n. */
+static __device__ __forceinline__ const float *bsd_operand_at(const bsd_operand_f32 &operand,
+                                                              bsd_cuda_token token, int64_t batch,
+                                                              int64_t head, int64_t heads,
+                                                              int64_t tokens) {
+  if (token.source == 0)
+    return operand.local + (batch * heads + head) * tokens + token.index;
+  const bsd_received &r = operand.received[token.source - 1];
+  return static_cast<const float *>(r.data) + batch * r.batch_rows + r.head_row[head] + token.index;
+}
+
 static __device__ __forceinline__ float bsd_operand_value(const bsd_operand_f32 &operand,
                                                           bsd_cuda_token token, int64_t batch,
                                                           int64_t head, int64_t heads,
                                                           int64_t tokens) {
-  if (token.source == 0)
-    return operand.local[(batch * heads + head) * tokens + token.index];
-  const bsd_received &r = operand.received[token.source - 1];
-  return static_cast<const float *>(r.data)[batch * r.batch_rows + r.head_row[head] + token.index];
+  return *bsd_operand_at(operand, token, batch, head, heads, tokens);
+}
+
+/* Own rows of dk and dv are keys of one KV head, which heads of the list read that stand one after another.
+ * Their number, from place `place` on; 0 if the first of them stands before it: its item does the work of all. */
+static __device__ __forceinline__ int bsd_heads_of_item(const bsd_cuda_list &list, int place,
+                                                        int group) {
+  const int kv_head = list.heads[place] / group;
+  int last = place;
+  if (place > 0 && list.heads[place - 1] / group == kv_head)
+    return 0;
+  while (last < list.nheads && list.heads[last] / group == kv_head)
+    last++;
+  return last - place;
 }
 
 /* Which pairs of two tiles count. With i the query's slot and j the key's: lowest <= j - i <= highest,

@@ -2,7 +2,8 @@
  *
  *   S = Q K^T,  m' = max(m, scale S),  P = exp(scale S - m'),  l = l exp(m - m') + sum P,
  *   O = O exp(m - m') + P V   over the steps of a row's list in order,  o = O / l,  lse = m + log l. */
-#include "instances.cuh"
+#include "../instances.cuh"
+#include "simt.h"
 #include "tile.cuh"
 
 namespace bsd_simt {
@@ -184,22 +185,20 @@ __global__ void __launch_bounds__(S::threads, 256 / S::threads)
 
 /* ---- launches --------------------------------------------------------------------------------- */
 
-template <int Width, int Rows>
-bsd_status run(void *device, const bsd_call *call, const bsd_cuda_pass &pass, int stage,
-               void *stream, bsd_error *error) {
-  return launch_tiles<shape<Width, Rows>>(BSD_SIMT_FORWARD, "simt forward",
-                                          forward<shape<Width, Rows>>, device, call, pass, stage,
-                                          stream, error);
+template <int Width, int Rows> constexpr bsd_instance make() {
+  using tile = shape<Width, Rows>;
+  return {Width,
+          Rows,
+          BSD_EVERY_DTYPE,
+          forward<tile>,
+          tile::threads,
+          1,
+          bsd_simt_shared_bytes(BSD_TILE_FORWARD, Width, Rows)};
 }
 
-const instance instances[] = {
-    {64, 64, run<64, 64>, (const void *)forward<shape<64, 64>>},
-    {64, 32, run<64, 32>, (const void *)forward<shape<64, 32>>},
-    {64, 16, run<64, 16>, (const void *)forward<shape<64, 16>>},
-    {128, 64, run<128, 64>, (const void *)forward<shape<128, 64>>},
-    {128, 16, run<128, 16>, (const void *)forward<shape<128, 16>>},
-    {256, 32, run<256, 32>, (const void *)forward<shape<256, 32>>},
-    {256, 16, run<256, 16>, (const void *)forward<shape<256, 16>>},
+const bsd_instance instances[] = {
+    make<64, 64>(),  make<64, 32>(),  make<64, 16>(),  make<128, 64>(),
+    make<128, 16>(), make<256, 32>(), make<256, 16>(),
 };
 
 } // namespace
@@ -207,10 +206,12 @@ const instance instances[] = {
 
 bsd_status bsd_simt_forward(void *device, const bsd_call *call, const bsd_lists *lists,
                             int64_t pass, int stage, void *stream, bsd_error *error) {
-  return bsd_simt::run_one(bsd_simt::instances, BSD_SIMT_FORWARD, device, call, lists->work[pass],
-                           stage, stream, error);
+  const int rows = bsd_simt_rows(static_cast<const bsd_cuda_device *>(device), BSD_TILE_FORWARD,
+                                 bsd_tile_width(call->head_dim), call->block);
+  return bsd_run_instance(bsd_simt::instances, "simt forward", rows, device, call,
+                          lists->work[pass], stage, stream, error);
 }
 
 bsd_status bsd_simt_open_forward(const bsd_cuda_device *device, bsd_error *error) {
-  return bsd_simt::open_all(bsd_simt::instances, BSD_SIMT_FORWARD, device, error);
+  return bsd_open_instances(bsd_simt::instances, BSD_SIMT_TABLE_BYTES, device, error);
 }

@@ -3,7 +3,8 @@
  *   P^T = exp(scale K Q^T - lse),  dV += P^T dO,  dP^T = V dO^T,  dS^T = P^T (dP^T - delta),
  *   dK += dS^T Q   over the list's query heads of the KV head in order, and for each over the steps of the
  *   row's list in order,  dk = scale dK. */
-#include "instances.cuh"
+#include "../instances.cuh"
+#include "simt.h"
 #include "tile.cuh"
 
 namespace bsd_simt {
@@ -70,18 +71,6 @@ __device__ __forceinline__ void score_gradient(block<S> &p, const block<S> &x, c
   }
 }
 
-/* The number of heads of the item's KV head, from the item's on; 0 if an earlier item has them. */
-__device__ __forceinline__ int heads_of(const task &t, int group) {
-  const int32_t *heads = t.list->heads;
-  const int kv_head = t.item.head / group;
-  int last = t.item.place;
-  if (t.item.place > 0 && heads[t.item.place - 1] / group == kv_head)
-    return 0;
-  while (last < t.list->nheads && heads[last] / group == kv_head)
-    last++;
-  return last - t.item.place;
-}
-
 template <typename S>
 __global__ void __launch_bounds__(S::threads, 256 / S::threads)
     key_gradient(const bsd_call call, const bsd_cuda_list *lists, const bsd_cuda_item *items,
@@ -96,7 +85,7 @@ __global__ void __launch_bounds__(S::threads, 256 / S::threads)
   const int last_chunk = (head_dim - 1) / BSD_SIMT_CHUNK;
   const int group = static_cast<int>(call.heads / call.kv_heads);
   const task t = my_task<S>(lists, items, subtiles, static_cast<int>(call.block));
-  const int heads = heads_of(t, group);
+  const int heads = bsd_heads_of_item(*t.list, t.item.place, group);
   if (t.own_tokens <= 0 || heads == 0)
     return;
   if (threadIdx.x < S::rows)
@@ -171,21 +160,20 @@ __global__ void __launch_bounds__(S::threads, 256 / S::threads)
 
 /* ---- launches --------------------------------------------------------------------------------- */
 
-template <int Width, int Rows>
-bsd_status run(void *device, const bsd_call *call, const bsd_cuda_pass &pass, int stage,
-               void *stream, bsd_error *error) {
-  return launch_tiles<shape<Width, Rows>>(BSD_SIMT_KEY_GRADIENT, "simt key gradient",
-                                          key_gradient<shape<Width, Rows>>, device, call, pass,
-                                          stage, stream, error);
+template <int Width, int Rows> constexpr bsd_instance make() {
+  using tile = shape<Width, Rows>;
+  return {Width,
+          Rows,
+          BSD_EVERY_DTYPE,
+          key_gradient<tile>,
+          tile::threads,
+          1,
+          bsd_simt_shared_bytes(BSD_TILE_KEY_GRADIENT, Width, Rows)};
 }
 
-const instance instances[] = {
-    {64, 32, run<64, 32>, (const void *)key_gradient<shape<64, 32>>},
-    {64, 16, run<64, 16>, (const void *)key_gradient<shape<64, 16>>},
-    {128, 32, run<128, 32>, (const void *)key_gradient<shape<128, 32>>},
-    {128, 16, run<128, 16>, (const void *)key_gradient<shape<128, 16>>},
-    {256, 16, run<256, 16>, (const void *)key_gradient<shape<256, 16>>},
-    {256, 8, run<256, 8>, (const void *)key_gradient<shape<256, 8>>},
+const bsd_instance instances[] = {
+    make<64, 32>(),  make<64, 16>(),  make<128, 32>(),
+    make<128, 16>(), make<256, 16>(), make<256, 8>(),
 };
 
 } // namespace
@@ -193,10 +181,13 @@ const instance instances[] = {
 
 bsd_status bsd_simt_backward_dkv(void *device, const bsd_call *call, const bsd_lists *lists,
                                  int64_t pass, int stage, void *stream, bsd_error *error) {
-  return bsd_simt::run_one(bsd_simt::instances, BSD_SIMT_KEY_GRADIENT, device, call,
-                           lists->work[pass], stage, stream, error);
+  const int rows =
+      bsd_simt_rows(static_cast<const bsd_cuda_device *>(device), BSD_TILE_KEY_GRADIENT,
+                    bsd_tile_width(call->head_dim), call->block);
+  return bsd_run_instance(bsd_simt::instances, "simt key gradient", rows, device, call,
+                          lists->work[pass], stage, stream, error);
 }
 
 bsd_status bsd_simt_open_backward_dkv(const bsd_cuda_device *device, bsd_error *error) {
-  return bsd_simt::open_all(bsd_simt::instances, BSD_SIMT_KEY_GRADIENT, device, error);
+  return bsd_open_instances(bsd_simt::instances, BSD_SIMT_TABLE_BYTES, device, error);
 }

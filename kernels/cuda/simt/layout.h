@@ -2,6 +2,8 @@
 #ifndef BSD_SIMT_LAYOUT_H
 #define BSD_SIMT_LAYOUT_H
 
+#include "../launch.h"
+
 #ifdef __cplusplus
 #define BSD_SIMT_CONSTANT constexpr
 #else
@@ -24,6 +26,13 @@ BSD_SIMT_CONSTANT int bsd_simt_column_groups(int width) {
 /* Floats from one own row's scores to the next: row groups of a warp fall into different banks. */
 BSD_SIMT_CONSTANT int bsd_simt_score_pitch(int width) {
   return BSD_SIMT_STEP + bsd_simt_column_groups(width);
+}
+
+/* Dynamic shared memory of an instance: own tensors, a chunk of the other side's rows, scores. */
+BSD_SIMT_CONSTANT int64_t bsd_simt_shared_bytes(bsd_tile_kernel kernel, int width, int rows) {
+  return (int64_t)sizeof(float) *
+         ((kernel == BSD_TILE_FORWARD ? 1 : 2) * rows * (width + BSD_SIMT_PADDING) +
+          BSD_SIMT_STEP * (BSD_SIMT_CHUNK + BSD_SIMT_PADDING) + rows * bsd_simt_score_pitch(width));
 }
 
 #endif

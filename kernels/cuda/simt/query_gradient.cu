@@ -2,7 +2,8 @@
  *
  *   dP = dO V^T,  P = exp(scale Q K^T - lse),  dS = P (dP - delta),  dQ += dS K
  *   over the steps of a row's list in order,  dq = scale dQ. */
-#include "instances.cuh"
+#include "../instances.cuh"
+#include "simt.h"
 #include "tile.cuh"
 
 namespace bsd_simt {
@@ -129,22 +130,20 @@ __global__ void __launch_bounds__(S::threads, 256 / S::threads)
 
 /* ---- launches --------------------------------------------------------------------------------- */
 
-template <int Width, int Rows>
-bsd_status run(void *device, const bsd_call *call, const bsd_cuda_pass &pass, int stage,
-               void *stream, bsd_error *error) {
-  return launch_tiles<shape<Width, Rows>>(BSD_SIMT_QUERY_GRADIENT, "simt query gradient",
-                                          query_gradient<shape<Width, Rows>>, device, call, pass,
-                                          stage, stream, error);
+template <int Width, int Rows> constexpr bsd_instance make() {
+  using tile = shape<Width, Rows>;
+  return {Width,
+          Rows,
+          BSD_EVERY_DTYPE,
+          query_gradient<tile>,
+          tile::threads,
+          1,
+          bsd_simt_shared_bytes(BSD_TILE_QUERY_GRADIENT, Width, Rows)};
 }
 
-const instance instances[] = {
-    {64, 64, run<64, 64>, (const void *)query_gradient<shape<64, 64>>},
-    {64, 32, run<64, 32>, (const void *)query_gradient<shape<64, 32>>},
-    {64, 16, run<64, 16>, (const void *)query_gradient<shape<64, 16>>},
-    {128, 32, run<128, 32>, (const void *)query_gradient<shape<128, 32>>},
-    {128, 16, run<128, 16>, (const void *)query_gradient<shape<128, 16>>},
-    {256, 32, run<256, 32>, (const void *)query_gradient<shape<256, 32>>},
-    {256, 8, run<256, 8>, (const void *)query_gradient<shape<256, 8>>},
+const bsd_instance instances[] = {
+    make<64, 64>(),  make<64, 32>(),  make<64, 16>(), make<128, 32>(),
+    make<128, 16>(), make<256, 32>(), make<256, 8>(),
 };
 
 } // namespace
@@ -152,10 +151,13 @@ const instance instances[] = {
 
 bsd_status bsd_simt_backward_dq(void *device, const bsd_call *call, const bsd_lists *lists,
                                 int64_t pass, int stage, void *stream, bsd_error *error) {
-  return bsd_simt::run_one(bsd_simt::instances, BSD_SIMT_QUERY_GRADIENT, device, call,
-                           lists->work[pass], stage, stream, error);
+  const int rows =
+      bsd_simt_rows(static_cast<const bsd_cuda_device *>(device), BSD_TILE_QUERY_GRADIENT,
+                    bsd_tile_width(call->head_dim), call->block);
+  return bsd_run_instance(bsd_simt::instances, "simt query gradient", rows, device, call,
+                          lists->work[pass], stage, stream, error);
 }
 
 bsd_status bsd_simt_open_backward_dq(const bsd_cuda_device *device, bsd_error *error) {
-  return bsd_simt::open_all(bsd_simt::instances, BSD_SIMT_QUERY_GRADIENT, device, error);
+  return bsd_open_instances(bsd_simt::instances, BSD_SIMT_TABLE_BYTES, device, error);
 }

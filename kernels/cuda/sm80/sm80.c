@@ -4,21 +4,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-int bsd_sm80_width(int64_t head_dim) {
-  return head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : 256;
-}
-
-/* Own tiles of `slots` rows, tiles of a step for each stage; rows of `width` 16-bit elements. */
-int64_t bsd_sm80_shared_bytes(bsd_sm80_kernel kernel, int width, int slots) {
-  const int own = kernel == BSD_SM80_FORWARD ? 1 : 2;
-  const int64_t rows = own * (int64_t)slots + 2 * (int64_t)bsd_sm80_stages(width) * BSD_SM80_STEP;
-  return rows * width * 2;
-}
+#include "../tile_choice.h"
+#include "layout.h"
 
 static int fits(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
-                bsd_sm80_kernel kernel, char *reason, size_t size) {
-  const int width = bsd_sm80_width(shape->head_dim), slots = shape->block < 64 ? 16 : 64;
-  const int64_t bytes = bsd_sm80_shared_bytes(kernel, width, slots) + BSD_SM80_TABLE_BYTES;
+                bsd_tile_kernel kernel, char *reason, size_t size) {
+  const int64_t bytes =
+      BSD_SM80_TABLE_BYTES +
+      bsd_sm80_shared_bytes(kernel, bsd_tile_width(shape->head_dim), bsd_sm80_rows(shape->block));
   if (shape->dtype == BSD_F32) {
     snprintf(reason, size, "needs bf16 or f16, not f32");
     return 0;
@@ -46,12 +39,12 @@ static int fits(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
 
 static int forward_applies(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
                            char *reason, size_t size) {
-  return fits(device, shape, BSD_SM80_FORWARD, reason, size);
+  return fits(device, shape, BSD_TILE_FORWARD, reason, size);
 }
 
 static int backward_applies(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
                             char *reason, size_t size) {
-  return fits(device, shape, BSD_SM80_KEY_GRADIENT, reason, size);
+  return fits(device, shape, BSD_TILE_KEY_GRADIENT, reason, size);
 }
 
 static bsd_status sm80_open(const bsd_cuda_device *device, bsd_error *error) {

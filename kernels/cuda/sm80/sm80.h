@@ -22,10 +22,6 @@ bsd_status bsd_sm80_open_forward(const bsd_cuda_device *device, bsd_error *error
 bsd_status bsd_sm80_open_backward_dq(const bsd_cuda_device *device, bsd_error *error);
 bsd_status bsd_sm80_open_backward_dkv(const bsd_cuda_device *device, bsd_error *error);
 
-/* sm80.c: head dimension that the instances are made for, and dynamic shared memory of an instance. */
-int bsd_sm80_width(int64_t head_dim);
-int64_t bsd_sm80_shared_bytes(bsd_sm80_kernel kernel, int width, int slots);
-
 #ifdef __cplusplus
 }
 #endif
