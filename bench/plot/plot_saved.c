@@ -107,8 +107,8 @@ static int take_shape(json_t *object, bench_result *r, char *problem, size_t siz
     snprintf(problem, size, "%s", failure.text);
     return 0;
   }
-  if (n < 1 || batch < 1 || heads < 1 || kv_heads < 1 || dim < 1 || block < 1 || r->ranks < 1 ||
-      cli_parse_dtype(dtype, &r->dtype, &unused) != CLI_GOOD) {
+  if (n < 1 || batch < 1 || heads < 1 || kv_heads < 1 || dim < 1 || block < 1 || block > 256 ||
+      r->ranks < 1 || cli_parse_dtype(dtype, &r->dtype, &unused) != CLI_GOOD) {
     snprintf(problem, size, "n, batch, heads, kv_heads, dim, block, ranks or dtype out of range");
     return 0;
   }

@@ -33,7 +33,7 @@ static void note_left_out(const plot_chart *chart, plot_figure *figure) {
 /* ---- time -------------------------------------------------------------------------------- */
 
 static int was_timed(const bench_result *r, int backward) {
-  return !isnan(timing_of(r, backward)->ms);
+  return timing_of(r, backward)->ms > 0;
 }
 
 /* Adds one result's point, and that of the dense baseline beside it. */
@@ -45,7 +45,7 @@ static int add_times(const plot_data *data, const plot_item *item, int backward,
   const bench_result *r = item->result;
   const bench_timing *t = timing_of(r, backward);
   char key[PLOT_KEY], label[PLOT_LABEL];
-  if (!isnan(dense_ms(r, backward))) {
+  if (dense_ms(r, backward) > 0) {
     plot_data_name(data, item, dense, key, label, sizeof label);
     plot_line *line = plot_chart_line(chart, key, "dense attention", PLOT_DENSE);
     if (line != NULL &&
