@@ -61,11 +61,16 @@ static bsd_status unstage_arrivals(bsd_plan *plan, int pass, int stage, void *st
   return BSD_OK;
 }
 
-static bsd_status post_messages(bsd_plan *plan, int pass, bsd_error *error) {
+/* Those of one stage, or with ALL_STAGES all. */
+enum { ALL_STAGES = -1 };
+
+static bsd_status post_messages(bsd_plan *plan, int pass, int stage, bsd_error *error) {
   bsd_comm *comm = plan->context->comm;
   int64_t i;
   for (i = 0; i < plan->schedule.nsteps; i++) {
     const bsd_step *s = &plan->schedule.steps[i];
+    if (stage != ALL_STAGES && s->stage != stage)
+      continue;
     if (s->receive_bytes[pass] > 0)
       BSD_TRY(comm->transport->recv(comm, s->step, s->receive_peer,
                                     message_at(plan, plan->map.receive[pass][s->receive_index]),
@@ -115,14 +120,14 @@ static bsd_status pack_all(bsd_plan *plan, int pass, const bsd_part_source *part
   return BSD_OK;
 }
 
-/* Hands the packed messages to the transport. */
-static bsd_status start(bsd_plan *plan, int pass, bsd_error *error) {
+/* Hands the packed messages of a stage to the transport. */
+static bsd_status start(bsd_plan *plan, int pass, int stage, bsd_error *error) {
   bsd_comm *comm = plan->context->comm;
   bsd_exchange exchange = {plan->hash, pass == BSD_FORWARD ? "forward" : "backward",
                            plan->context->backend->id != BSD_BACKEND_CPU && plan->staging == NULL,
                            plan->exchange_stream};
   BSD_TRY(comm->transport->begin(comm, &exchange, error));
-  BSD_TRY(post_messages(plan, pass, error));
+  BSD_TRY(post_messages(plan, pass, stage, error));
   return comm->transport->end(comm, error);
 }
 
@@ -137,18 +142,22 @@ static bsd_status wait_steps(bsd_plan *plan, int last, bsd_error *error) {
   return BSD_OK;
 }
 
-/* A transport on the stream has one group: its messages complete together. */
+/* A transport on the stream has a group for each stage in which messages arrive, the same on all ranks, also on
+ * those that have nothing in it: the messages of a group complete together. */
 static bsd_status leave_on_stream(bsd_plan *plan, int pass, void *stream, bsd_error *error) {
   const bsd_backend_table *backend = plan->context->backend;
-  BSD_TRY(mark_exchange(plan, BSD_TRACE_EXCHANGE_STEP, 1, -1, error));
-  BSD_TRY(start(plan, pass, error));
+  int count = plan->stages.count, stage;
+  for (stage = count > 1 ? 1 : 0; stage < count; stage++) {
+    BSD_TRY(mark_exchange(plan, BSD_TRACE_EXCHANGE_STEP, stage, -1, error));
+    BSD_TRY(start(plan, pass, stage, error));
+    BSD_TRY(backend->event_record(plan->context->device, plan->event[BSD_EVENT_JOIN + stage],
+                                  plan->exchange_stream, error));
+  }
   if (plan->serialize) {
-    BSD_TRY(mark_compute(plan, BSD_TRACE_WAIT, 1, 0, stream, error));
+    BSD_TRY(mark_compute(plan, BSD_TRACE_WAIT, count - 1, 0, stream, error));
     BSD_TRY(bsd_comm_wait(plan->context->comm, plan->nranks, error));
   }
-  BSD_TRY(mark_exchange(plan, BSD_TRACE_NOTHING, 0, 0, error));
-  return backend->event_record(plan->context->device, plan->event[BSD_EVENT_JOIN],
-                               plan->exchange_stream, error);
+  return mark_exchange(plan, BSD_TRACE_NOTHING, 0, 0, error);
 }
 
 /* A transport in the caller's thread takes messages that are complete, in memory that it can read. */
@@ -162,7 +171,7 @@ static bsd_status leave_to_thread(bsd_plan *plan, int pass, void *stream, bsd_er
   }
   BSD_TRY(mark_step(plan, error));
   BSD_TRY(mark_compute(plan, BSD_TRACE_POST, 0, 0, stream, error));
-  BSD_TRY(start(plan, pass, error));
+  BSD_TRY(start(plan, pass, ALL_STAGES, error));
   if (!plan->serialize)
     return BSD_OK;
   BSD_TRY(mark_compute(plan, BSD_TRACE_WAIT, 1, 0, stream, error));
@@ -180,7 +189,8 @@ bsd_status bsd_exchange_post(bsd_plan *plan, int pass, const bsd_part_source *pa
   if (plan->nranks == 1)
     return BSD_OK;
   if (plan->schedule.nsteps == 0) /* an exchange of the others: the transport counts it */
-    return start(plan, pass, error);
+    return plan->context->comm->transport->asynchronous ? leave_on_stream(plan, pass, stream, error)
+                                                        : start(plan, pass, ALL_STAGES, error);
   BSD_TRY(pack_all(plan, pass, parts, nparts, stream, error));
   BSD_TRY(backend->event_record(device, plan->event[BSD_EVENT_FORK], stream, error));
   BSD_TRY(backend->stream_wait(device, plan->exchange_stream, plan->event[BSD_EVENT_FORK], error));
@@ -215,18 +225,27 @@ static bsd_status stage_in(bsd_plan *plan, int pass, int stage, void *stream, bs
   return mark_exchange(plan, BSD_TRACE_NOTHING, 0, 0, error);
 }
 
-/* Makes what follows on `stream` wait for the steps up to a ring step. A transport on the stream has all of
- * them in one group. */
+/* The group that holds a ring step: the others of it are here too. */
+static bsd_status wait_group(bsd_plan *plan, int last, void *stream, bsd_error *error) {
+  const bsd_schedule *schedule = &plan->schedule;
+  int stage = 0;
+  while (plan->steps_seen < schedule->nsteps && schedule->steps[plan->steps_seen].step <= last)
+    stage = schedule->steps[plan->steps_seen++].stage;
+  while (plan->steps_seen < schedule->nsteps && schedule->steps[plan->steps_seen].stage == stage)
+    plan->steps_seen++;
+  return plan->context->backend->stream_wait(plan->context->device, stream,
+                                             plan->event[BSD_EVENT_JOIN + stage], error);
+}
+
+/* Makes what follows on `stream` wait for the steps up to a ring step. */
 static bsd_status wait_until(bsd_plan *plan, int last, int stage, void *stream, bsd_error *error) {
-  const bsd_backend_table *backend = plan->context->backend;
   const bsd_schedule *schedule = &plan->schedule;
   if (plan->steps_seen == schedule->nsteps || schedule->steps[plan->steps_seen].step > last)
     return BSD_OK;
   BSD_TRY(mark_compute(plan, BSD_TRACE_WAIT, stage, 0, stream, error));
   if (!plan->context->comm->transport->asynchronous)
     return wait_steps(plan, last, error);
-  plan->steps_seen = schedule->nsteps;
-  return backend->stream_wait(plan->context->device, stream, plan->event[BSD_EVENT_JOIN], error);
+  return wait_group(plan, last, stream, error);
 }
 
 bsd_status bsd_exchange_wait(bsd_plan *plan, int pass, int stage, void *stream, bsd_error *error) {

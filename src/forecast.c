@@ -224,16 +224,16 @@ static double traffic_seconds(const bsd_cost *cost, const traffic *t) {
   return seconds;
 }
 
-/* From posting to the arrival of what `stage` uses; the last stage also waits for what is sent. */
+/* From posting to the arrival of what `stage` uses; with `sends` also until all that is sent has gone. */
 static double arrival(const bsd_cost *cost, const bsd_schedule *schedule, const bsd_stages *stages,
-                      int stage, int pass) {
+                      int stage, int sends, int pass) {
   traffic t = {{{0}}, {{0}}};
   int64_t i;
   for (i = 0; i < schedule->nsteps; i++) {
     const bsd_step *step = &schedule->steps[i];
     if (bsd_stages_of_step(stages, step->step) <= stage)
       add_traffic(cost, schedule, step, pass, 1, &t);
-    if (stage == stages->count - 1)
+    if (sends)
       add_traffic(cost, schedule, step, pass, 0, &t);
   }
   return traffic_seconds(cost, &t);
@@ -275,11 +275,11 @@ static double run_seconds(const bsd_cost *cost, const tally *t, const bsd_schedu
     int64_t end = end_of(t->share, stages, stage);
     bsd_work work = work_of(t, pass, from, end);
     if (stage > 0 || stages->count == 1)
-      now = fmax(now, posted + arrival(cost, schedule, stages, stage, pass));
+      now = fmax(now, posted + arrival(cost, schedule, stages, stage, 0, pass));
     now += bsd_cost_seconds(&cost->pass[pass], &work);
     from = end;
   }
-  return now;
+  return fmax(now, posted + arrival(cost, schedule, stages, stages->count - 1, 1, pass));
 }
 
 static void time_options(const bsd_cost *cost, const tally *t, const bsd_schedule *schedule,

@@ -1,7 +1,8 @@
 /* forecast.h - what a rank's passes take under each way of cutting its exchange into stages.
  *
  * Compute of a stage by the counts of its rows (cost.h), arrival of its messages by the links, both at once: a
- * stage begins when the one before it is done and its messages are here. Packing comes before all of it. What it
+ * stage begins when the one before it is done and its messages are here, and a pass ends when all that was sent
+ * has gone. Packing comes before all of it. What it
  * leaves out: a link's share that other ranks of a host take, and copies between a device and a host. */
 #ifndef BSD_FORECAST_H
 #define BSD_FORECAST_H

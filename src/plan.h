@@ -77,7 +77,8 @@ typedef struct bsd_workspace_map {
   int64_t bytes;
 } bsd_workspace_map;
 
-enum { BSD_EVENT_FORK, BSD_EVENT_JOIN, BSD_EVENTS };
+/* JOIN + s: what stage s uses has arrived. */
+enum { BSD_EVENT_FORK, BSD_EVENT_JOIN, BSD_EVENTS = BSD_EVENT_JOIN + BSD_MAX_STAGES };
 
 struct bsd_plan {
   bsd_context *context;
