@@ -4,6 +4,7 @@
  * elements. Every kernel is bound by memory. */
 #include "elements.cuh"
 #include "launch.cuh"
+#include "overlap.cuh"
 #include "tiles.cuh"
 
 namespace {
@@ -56,42 +57,92 @@ __global__ void __launch_bounds__(THREADS) fill(float *to, int64_t count, float 
     to[i] = value;
 }
 
-/* delta = sum_d do o - dlse. `lanes` threads (a power of two, at least D/8) work on a row. f32 is summed in
- * fp64: delta cancels against dP. */
+/* The inner product of eight elements in 16-bit types, or in f32. */
+__device__ __forceinline__ double product_of(const uint4 (&x)[1], const uint4 (&y)[1], bsd_dtype dtype) {
+  float a[8], b[8], sum = 0;
+  bsd_widen_vector(x[0], dtype, a);
+  bsd_widen_vector(y[0], dtype, b);
+  for (int i = 0; i < 8; i++)
+    sum += a[i] * b[i];
+  return sum;
+}
+
+__device__ __forceinline__ double product_of(uint4 x, uint4 y) {
+  return static_cast<double>(__uint_as_float(x.x)) * static_cast<double>(__uint_as_float(y.x)) +
+         static_cast<double>(__uint_as_float(x.y)) * static_cast<double>(__uint_as_float(y.y)) +
+         static_cast<double>(__uint_as_float(x.z)) * static_cast<double>(__uint_as_float(y.z)) +
+         static_cast<double>(__uint_as_float(x.w)) * static_cast<double>(__uint_as_float(y.w));
+}
+__device__ __forceinline__ double product_of(const uint4 (&x)[2], const uint4 (&y)[2], bsd_dtype) {
+  return product_of(x[0], y[0]) + product_of(x[1], y[1]);
+}
+
+/* Rows of all heads and tokens in the order in which they lie in memory: neighbours differ in their head if heads
+ * are inner, else in their token. */
+struct row_order {
+  int64_t rows, inner; /* of a batch entry; of them, in the inner dimension */
+  int heads_are_inner;
+};
+
+/* delta = sum_d do o - dlse. 2^shift threads, at least D/8, work on a row, each on ROWS rows at once, so that
+ * enough loads are under way. Vectors: of 16 bytes in eight elements. f32 is summed in fp64: delta cancels against
+ * dP. */
+template <int Vectors>
 __global__ void __launch_bounds__(THREADS)
-    delta_rows(const rows_shape shape, const bsd_tensor d_o, const bsd_tensor o, const float *dlse,
-               float *delta, int lanes) {
-  const int64_t token = thread_index() / lanes;
-  const int lane = static_cast<int>(thread_index() - token * lanes);
-  const int element = bsd_element_bytes(shape.dtype);
-  for (int64_t row = blockIdx.y; row < shape.batch * shape.heads; row += gridDim.y) {
-    double sum = 0;
-    if (token < shape.tokens && lane < shape.head_dim / 8) {
-      float a[8], b[8];
-      bsd_load_eight(bsd_tensor_row(d_o, token, row / shape.heads, row % shape.heads, element),
-                     lane, shape.dtype, a);
-      bsd_load_eight(bsd_tensor_row(o, token, row / shape.heads, row % shape.heads, element), lane,
-                     shape.dtype, b);
-      if (shape.dtype == BSD_F32) {
-        for (int i = 0; i < 8; i++)
-          sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-      } else {
-        float part = 0;
-        for (int i = 0; i < 8; i++)
-          part += a[i] * b[i];
-        sum = part;
+    delta_rows(const rows_shape shape, const row_order order, const bsd_tensor d_o, const bsd_tensor o,
+               const float *dlse, float *delta, int shift) {
+  constexpr int ROWS = 4 / Vectors;
+  const int slots = THREADS >> shift, lane = threadIdx.x & ((1 << shift) - 1);
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * slots * ROWS + (threadIdx.x >> shift);
+  bsd_grid_wait();
+  bsd_grid_launch_next();
+  for (int64_t batch = blockIdx.y; batch < shape.batch; batch += gridDim.y) {
+    int64_t at[ROWS];
+    uint4 a[ROWS][Vectors] = {}, b[ROWS][Vectors] = {};
+    int64_t outer = first / order.inner, inner = first - outer * order.inner;
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
+      const int64_t head = order.heads_are_inner ? inner : outer;
+      const int64_t token = order.heads_are_inner ? outer : inner;
+      at[i] = first + i * slots < order.rows ? (batch * shape.heads + head) * shape.tokens + token : -1;
+      if (at[i] >= 0 && lane < shape.head_dim / 8) {
+        const char *x = bsd_tensor_row(d_o, token, batch, head, 2 * Vectors);
+        const char *y = bsd_tensor_row(o, token, batch, head, 2 * Vectors);
+#pragma unroll
+        for (int v = 0; v < Vectors; v++) {
+          a[i][v] = __ldg(reinterpret_cast<const uint4 *>(x) + lane * Vectors + v);
+          b[i][v] = __ldcs(reinterpret_cast<const uint4 *>(y) + lane * Vectors + v); /* not read again */
+        }
+      }
+      inner += slots;
+      if (inner >= order.inner) {
+        const int64_t wraps = inner / order.inner;
+        outer += wraps;
+        inner -= wraps * order.inner;
       }
     }
-    for (int distance = lanes / 2; distance > 0; distance /= 2)
-      sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-    if (lane == 0 && token < shape.tokens) {
-      const int64_t at = row * shape.tokens + token;
-      delta[at] = static_cast<float>(dlse ? sum - static_cast<double>(dlse[at]) : sum);
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
+      double sum = product_of(a[i], b[i], shape.dtype);
+      for (int distance = 1 << shift >> 1; distance > 0; distance /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+      if (lane == 0 && at[i] >= 0)
+        delta[at[i]] = static_cast<float>(dlse ? sum - static_cast<double>(dlse[at[i]]) : sum);
     }
   }
 }
 
 /* ---- launches --------------------------------------------------------------------------------- */
+
+/* Whether this build's machine code for the device waits for the kernel before (overlap.cuh). */
+int can_overlap(const void *device) {
+#ifdef HAVE_SM90
+  return static_cast<const bsd_cuda_device *>(device)->capability == 90;
+#else
+  (void)device;
+  return 0;
+#endif
+}
 
 bsd_status run_fill(void *device, float *to, int64_t count, float value, void *stream,
                     bsd_error *error) {
@@ -162,9 +213,17 @@ bsd_status bsd_cuda_finish_backward(void *device, const bsd_call *call, void *st
 
 bsd_status bsd_cuda_delta(void *device, const bsd_call *call, void *stream, bsd_error *error) {
   const rows_shape shape = shape_of(call, call->heads);
-  int lanes = 1;
-  while (lanes < shape.head_dim / 8)
-    lanes *= 2;
-  return bsd_launch(device, "delta_rows", delta_rows, grid_of(shape, shape.tokens * lanes), stream,
-                    error, shape, call->d_o.local, call->o, call->dlse, call->delta_out, lanes);
+  const int heads_are_inner = call->d_o.local.head_stride < call->d_o.local.position_stride;
+  const row_order order = {shape.heads * shape.tokens, heads_are_inner ? shape.heads : shape.tokens,
+                           heads_are_inner};
+  const int vectors = shape.dtype == BSD_F32 ? 2 : 1;
+  int shift = 0;
+  while (1 << shift < shape.head_dim / 8)
+    shift++;
+  const int64_t rows = (THREADS >> shift) * (4 / vectors); /* of a CTA */
+  const bsd_cuda_grid grid = {(order.rows + rows - 1) / rows,
+                              shape.batch < MAX_GRID_Y ? shape.batch : MAX_GRID_Y, THREADS, 0,
+                              can_overlap(device)};
+  return bsd_launch(device, "delta_rows", vectors == 1 ? delta_rows<1> : delta_rows<2>, grid, stream,
+                    error, shape, order, call->d_o.local, call->o, call->dlse, call->delta_out, shift);
 }

@@ -1,4 +1,4 @@
-/* ptx.cuh - the only inline assembly of the project: instructions that CUDA C++ has no words for.
+/* ptx.cuh - inline assembly, all that the project has beside overlap.cuh: instructions that CUDA C++ has no words for.
  *
  * Sections: shared memory and barriers (mbarrier, named), tensor copies (TMA), products of a warpgroup
  * (wgmma) with their descriptors, small pieces. Every wait has a "memory" clobber. sm_90a unless said.
@@ -10,6 +10,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <stdint.h>
+
+#include "overlap.cuh"
 
 /* ---- shared memory and barriers --------------------------------------------------------------- */
 
@@ -72,15 +74,6 @@ static __device__ __forceinline__ void bsd_named_sync(int number, int threads) {
 /* Orders this thread's ordinary accesses to shared memory before later ones of wgmma or TMA. */
 static __device__ __forceinline__ void bsd_fence_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
-/* Programmatic dependent launch: until the kernel before this one, if this one was launched to overlap with it,
- * has ended and its writes are visible; and: a kernel launched to overlap with this one may take free places. */
-static __device__ __forceinline__ void bsd_grid_wait() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-}
-static __device__ __forceinline__ void bsd_grid_launch_next() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
 /* ---- tensor copies (TMA) ---------------------------------------------------------------------- */
@@ -248,6 +241,11 @@ static __device__ __forceinline__ void bsd_mma(float (&d)[4], const uint32_t (&a
       "{%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/* Brings a line of global memory into the L2 cache. */
+static __device__ __forceinline__ void bsd_prefetch(const void *from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
 /* ---- arithmetic -------------------------------------------------------------------------------- */

@@ -27,6 +27,7 @@ struct backward_params {
   bsd_tensor first, second;   /* outputs, and fp32 sums to add to instead, or NULL */
   float *first_sum, *second_sum;
   int64_t own_heads, heads, tokens;
+  int beside_previous; /* dk, dv: run while dq, launched right before, still runs */
   float scale, exponent, inverse; /* scale; times log2(e); 1/scale */
 };
 
@@ -75,19 +76,19 @@ __device__ __forceinline__ void load_own(const backward_params &p, uint32_t shar
                                          const bsd_sm90_item *item, int batch, int lane) {
 #pragma unroll 1
   for (int m = 0; m < C::members; m++) {
-    const int row = __ldg(&item->rows[m]);
+    const int row = __ldg(&item->rows[m]), head = __ldg(&item->heads[m]);
+    const int at = __ldg(&item->own_at[m]), t64 = __ldg(&item->own_t64[m]);
+    const uint32_t how = __ldg(&item->own_how[m]);
     if (row < 0)
       continue;
     const uint32_t use = next_use(uses, m);
     const int place = m * C::residents + use % C::residents;
     bsd_barrier_wait(sm90_barrier(shared, SM90_OWN_EMPTY, place), (use / C::residents & 1) ^ 1);
-    const int4 tile = __ldg(reinterpret_cast<const int4 *>(p.lists.rows + row));
     if (lane == 0)
-      bsd_store_shared(shared + SM90_OWN_TILES + 16 * place, tile.x, tile.y, tile.z, tile.w);
+      bsd_store_shared(shared + SM90_OWN_TILES + 16 * place, at, how, t64, 0);
     sm90_load_pair<C::D>(p.lists, p.own1, p.own_first, p.own2, p.own_second, shared,
-                         shared + C::header + place * C::pair, tile.x, tile.y,
-                         sm90_barrier(shared, SM90_OWN_FULL, place), batch, __ldg(&item->heads[m]),
-                         lane);
+                         shared + C::header + place * C::pair, at, how,
+                         sm90_barrier(shared, SM90_OWN_FULL, place), batch, head, lane);
   }
 }
 
@@ -97,6 +98,7 @@ template <class C, typename Take, typename Stream>
 __device__ __forceinline__ void walk_item(const backward_params &p, const bsd_sm90_item *item, int lane,
                                           Take take, Stream stream) {
   const int2 head_count = __ldg(reinterpret_cast<const int2 *>(item));
+  const uint32_t first = __ldg(&item->first[lane]); /* in the item itself: no look-up waits for its count */
   const int heads = C::keys ? __ldg(&item->nheads) : 1;
 #pragma unroll 1
   for (int h = 0; h < heads; h++) {
@@ -107,7 +109,9 @@ __device__ __forceinline__ void walk_item(const backward_params &p, const bsd_sm
 #pragma unroll 1
     do {
       const int n = min(left, 32);
-      const uint32_t entry = lane < n ? __ldg(entries + lane) : 0;
+      uint32_t entry = first;
+      if (left < head_count.y)
+        entry = lane < n ? __ldg(entries + lane) : 0;
       int2 tile = make_int2(0, 0);
       if (lane < n)
         tile = __ldg(reinterpret_cast<const int2 *>(p.lists.tiles +
@@ -121,6 +125,22 @@ __device__ __forceinline__ void walk_item(const backward_params &p, const bsd_sm
       entries += n;
       left -= n;
     } while (left > 0);
+  }
+}
+
+/* Fetches what the first loads of a CTA need, ahead of the wait for the kernel before. */
+__device__ __forceinline__ void prefetch(const backward_params &p, int lane) {
+  if (blockIdx.x >= p.lists.total)
+    return;
+  const bsd_sm90_item *item = p.lists.items + blockIdx.x % p.lists.nitems;
+  const uint32_t entry = __ldg(&item->first[lane]);
+  if (entry != 0)
+    bsd_prefetch(p.lists.tiles + (entry & ((1 << BSD_SM90_TILE_BITS) - 1)));
+  if (lane == 0 && p.lists.use_maps && p.lists.steps[0] > 0) {
+    bsd_tma_prefetch(&p.own1.of_step[0]);
+    bsd_tma_prefetch(&p.own2.of_step[0]);
+    bsd_tma_prefetch(&p.other1.of_step[0]);
+    bsd_tma_prefetch(&p.other2.of_step[0]);
   }
 }
 
@@ -142,8 +162,8 @@ __device__ __forceinline__ void produce(const backward_params &p, uint32_t share
         [&](uint32_t entry, int at, uint32_t how, int head) {
           const uint32_t landed = sm90_barrier(shared, C::keys ? SM90_LANDED : SM90_FULL, ring.at);
           bsd_barrier_wait(sm90_barrier(shared, SM90_EMPTY, ring.at), ring.phase);
-          if (entry >> BSD_SM90_MASK_SHIFT && lane == 0)
-            sm90_put_band(p.lists, item, entry, shared, ring.at, C::keys ? 1 : -1);
+          if (!C::keys && entry >> BSD_SM90_MASK_SHIFT && lane == 0)
+            sm90_put_band(p.lists, item, entry, shared, ring.at, -1);
           sm90_load_pair<C::D>(p.lists, p.other1, p.other_first, p.other2, p.other_second, shared,
                                shared + C::ring_at + ring.at * C::pair, at, how, landed, batch, head,
                                lane);
@@ -179,22 +199,20 @@ __device__ __forceinline__ void produce_own_statistics(const backward_params &p,
     const bsd_sm90_item *item = p.lists.items + (x - batch * p.lists.nitems);
 #pragma unroll 1
     for (int m = 0; m < C::members; m++) {
-      const int row = __ldg(&item->rows[m]);
+      const int row = __ldg(&item->rows[m]), head = __ldg(&item->heads[m]);
+      const int at = __ldg(&item->own_at[m]);
+      const uint32_t how = __ldg(&item->own_how[m]);
       if (row < 0)
         continue;
-      const int2 tile = __ldg(reinterpret_cast<const int2 *>(p.lists.rows + row));
-      const int head = __ldg(&item->heads[m]);
-      const float2 a = statistics_of(p, sm90_token(p.lists, tile.x, tile.y, lane), batch, head);
-      const float2 b = statistics_of(p, sm90_token(p.lists, tile.x, tile.y, lane + 32), batch, head);
+      const float2 a = statistics_of(p, sm90_token(p.lists, at, how, lane), batch, head);
+      const float2 b = statistics_of(p, sm90_token(p.lists, at, how, lane + 32), batch, head);
       const uint32_t use = next_use(uses, m);
       const int place = m * C::residents + use % C::residents;
       const uint32_t to = shared + C::statistics_at + place * C::own_statistics + 8 * lane;
       bsd_barrier_wait(sm90_barrier(shared, SM90_OWN_EMPTY, place), (use / C::residents & 1) ^ 1);
       bsd_store_pair(to, a.x == -INFINITY ? INFINITY : a.x * LOG2E, a.y);
       bsd_store_pair(to + 256, b.x == -INFINITY ? INFINITY : b.x * LOG2E, b.y);
-      __syncwarp();
-      if (lane == 0)
-        bsd_barrier_arrive(sm90_barrier(shared, SM90_OWN_FULL, place));
+      bsd_barrier_arrive(sm90_barrier(shared, SM90_OWN_FULL, place)); /* each lane for what it wrote */
     }
   }
 }
@@ -237,9 +255,10 @@ __device__ __forceinline__ void produce_pieces(const backward_params &p, uint32_
 #pragma unroll 1
   for (int x = blockIdx.x; x < p.lists.total; x += gridDim.x) {
     const int batch = x / p.lists.nitems;
+    const bsd_sm90_item *item = p.lists.items + (x - batch * p.lists.nitems);
     walk_item<C>(
-        p, p.lists.items + (x - batch * p.lists.nitems), lane, [](uint32_t, uint32_t) {},
-        [&](uint32_t, int at, uint32_t how, int head) {
+        p, item, lane, [](uint32_t, uint32_t) {},
+        [&](uint32_t entry, int at, uint32_t how, int head) {
           if (ring.at % warps == warp) {
             const uint32_t pair = shared + C::ring_at + ring.at * C::pair;
             const uint32_t to = shared + C::statistics_at + ring.at * C::statistics + 16 * lane;
@@ -248,6 +267,8 @@ __device__ __forceinline__ void produce_pieces(const backward_params &p, uint32_
             const uint32_t first = __ballot_sync(~0u, a.x == -INFINITY);
             const uint32_t second = __ballot_sync(~0u, b.x == -INFINITY);
             bsd_barrier_wait(sm90_barrier(shared, SM90_LANDED, ring.at), ring.phase);
+            if (entry >> BSD_SM90_MASK_SHIFT && lane == 0)
+              sm90_put_band(p.lists, item, entry, shared, ring.at, 1);
             put_pieces(p, to, a);
             put_pieces(p, to + 512, b);
             clear_rows<C>(pair, first, 0, lane);
@@ -399,6 +420,7 @@ template <class C> struct walker {
         a[i / 2][i % 2 * 2 + r] &= left | right;
       }
     }
+    __syncwarp(); /* all lanes have read, before one of them frees the place */
   }
 
   /* ---- output ---- */
@@ -557,7 +579,7 @@ template <class C> __device__ __forceinline__ void init_barriers(uint32_t shared
     bsd_barrier_init(sm90_barrier(shared, SM90_EMPTY, i), 4 * C::members);
   }
   for (int i = 0; i < C::residents * C::members; i++) {
-    bsd_barrier_init(sm90_barrier(shared, SM90_OWN_FULL, i), C::keys ? 1 : 2);
+    bsd_barrier_init(sm90_barrier(shared, SM90_OWN_FULL, i), C::keys ? 1 : 33); /* statistics: 32 lanes */
     bsd_barrier_init(sm90_barrier(shared, SM90_OWN_EMPTY, i), 1);
   }
   for (int i = 0; i < SM90_CHUNK_SLOTS; i++) {
@@ -579,7 +601,14 @@ __global__ void __launch_bounds__(Consumer::C::threads, Consumer::C::ctas)
     init_barriers<C>(shared);
   if (C::keys && threadIdx.x < 128)
     put_selectors(shared, threadIdx.x);
+  if (warp == 4 * C::members)
+    prefetch(p, lane);
   __syncthreads();
+  if (p.beside_previous)
+    __threadfence(); /* what this multiprocessor has cached may be older than delta */
+  else
+    bsd_grid_wait();
+  bsd_grid_launch_next();
   if (warp >= 4 * C::members) {
     bsd_registers_shrink<C::producer>();
     if (warp == 4 * C::members)
@@ -592,6 +621,8 @@ __global__ void __launch_bounds__(Consumer::C::threads, Consumer::C::ctas)
     bsd_registers_grow<C::consumer>();
     consume<Consumer>(p, shared, warp / 4, warp % 4, lane);
   }
+  if (C::keys)
+    bsd_grid_wait(); /* so that this kernel never ends before dq */
 #endif
 }
 
@@ -600,7 +631,7 @@ __global__ void __launch_bounds__(Consumer::C::threads, Consumer::C::ctas)
 /* What both directions fill in alike. */
 template <class C>
 bsd_status make_params(const bsd_call *call, bsd_sm90_pass *pass, const bsd_sm90_stage *stage,
-                       backward_params *p, bsd_error *error) {
+                       int beside_previous, backward_params *p, bsd_error *error) {
   const bsd_tensor none = {};
   const bsd_tensor tensors[] = {p->own_first.local,
                                 p->own_second.local,
@@ -621,6 +652,7 @@ bsd_status make_params(const bsd_call *call, bsd_sm90_pass *pass, const bsd_sm90
   p->query_heads = pass->heads;
   p->lse = call->lse;
   p->delta = call->delta;
+  p->beside_previous = beside_previous;
   p->own_heads = own;
   p->heads = call->heads;
   p->tokens = call->tokens;
@@ -632,11 +664,13 @@ bsd_status make_params(const bsd_call *call, bsd_sm90_pass *pass, const bsd_sm90
 
 template <class Consumer>
 bsd_status launch(void *device, const char *name, const bsd_call *call, bsd_sm90_pass *pass,
-                  const bsd_sm90_stage *stage, backward_params &p, void *stream, bsd_error *error) {
+                  const bsd_sm90_stage *stage, int beside_previous, backward_params &p, void *stream,
+                  bsd_error *error) {
   using C = typename Consumer::C;
-  BSD_TRY(make_params<C>(call, pass, stage, &p, error));
+  BSD_TRY(make_params<C>(call, pass, stage, beside_previous, &p, error));
   const int places = static_cast<bsd_cuda_device *>(device)->multiprocessors * C::ctas;
-  const bsd_cuda_grid grid = {p.lists.total < places ? p.lists.total : places, 1, C::threads, C::shared, 0};
+  const int ctas = p.lists.total < places ? p.lists.total : places;
+  const bsd_cuda_grid grid = {ctas > 0 ? ctas : 1, 1, C::threads, C::shared, 1};
   return bsd_launch(device, name, backward_kernel<Consumer>, grid, stream, error, p);
 }
 

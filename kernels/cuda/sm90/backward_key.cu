@@ -145,8 +145,8 @@ template <typename T, int D> struct consumers {
     BSD_TRY(allow<grouped>(error));
     return allow<single>(error);
   }
-  static bsd_status run(void *device, const bsd_call *call, bsd_sm90_pass *pass, int stage, void *stream,
-                        bsd_error *error) {
+  static bsd_status run(void *device, const bsd_call *call, bsd_sm90_pass *pass, int stage, int beside,
+                        void *stream, bsd_error *error) {
     const bsd_sm90_stage *s = &pass->stages[stage];
     backward_params p = {};
     p.own_first = call->k;
@@ -157,8 +157,8 @@ template <typename T, int D> struct consumers {
     p.second = call->dv;
     p.first_sum = call->acc_dk;
     p.second_sum = call->acc_dv;
-    return s->grouped ? launch<grouped>(device, "sm90 dk, dv", call, pass, s, p, stream, error)
-                      : launch<single>(device, "sm90 dk, dv", call, pass, s, p, stream, error);
+    return s->grouped ? launch<grouped>(device, "sm90 dk, dv", call, pass, s, beside, p, stream, error)
+                      : launch<single>(device, "sm90 dk, dv", call, pass, s, beside, p, stream, error);
   }
 };
 
@@ -173,14 +173,14 @@ extern "C" bsd_status bsd_sm90_backward_dkv_open(bsd_error *error) {
 }
 
 extern "C" bsd_status bsd_sm90_backward_dkv(void *device, const bsd_call *call, bsd_sm90_pass *pass,
-                                            int stage, void *stream, bsd_error *error) {
+                                            int stage, int beside, void *stream, bsd_error *error) {
   if (pass->stages[stage].nitems == 0 || call->batch == 0)
     return BSD_OK;
   if (call->dtype == BSD_BF16)
     return call->head_dim == 64
-               ? sm90::consumers<__nv_bfloat16, 64>::run(device, call, pass, stage, stream, error)
-               : sm90::consumers<__nv_bfloat16, 128>::run(device, call, pass, stage, stream, error);
+               ? sm90::consumers<__nv_bfloat16, 64>::run(device, call, pass, stage, beside, stream, error)
+               : sm90::consumers<__nv_bfloat16, 128>::run(device, call, pass, stage, beside, stream, error);
   return call->head_dim == 64
-             ? sm90::consumers<__half, 64>::run(device, call, pass, stage, stream, error)
-             : sm90::consumers<__half, 128>::run(device, call, pass, stage, stream, error);
+             ? sm90::consumers<__half, 64>::run(device, call, pass, stage, beside, stream, error)
+             : sm90::consumers<__half, 128>::run(device, call, pass, stage, beside, stream, error);
 }

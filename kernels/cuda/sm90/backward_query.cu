@@ -163,8 +163,8 @@ template <typename T, int D> struct consumers {
     p.other_second = call->v;
     p.first = call->dq;
     p.first_sum = call->acc_dq;
-    return s->grouped ? launch<grouped>(device, "sm90 dq", call, pass, s, p, stream, error)
-                      : launch<single>(device, "sm90 dq", call, pass, s, p, stream, error);
+    return s->grouped ? launch<grouped>(device, "sm90 dq", call, pass, s, 0, p, stream, error)
+                      : launch<single>(device, "sm90 dq", call, pass, s, 0, p, stream, error);
   }
 };
 
@@ -180,7 +180,8 @@ extern "C" bsd_status bsd_sm90_backward_dq_open(bsd_error *error) {
 
 extern "C" bsd_status bsd_sm90_backward_dq(void *device, const bsd_call *call, bsd_sm90_pass *pass,
                                            int stage, void *stream, bsd_error *error) {
-  if (pass->stages[stage].nitems == 0 || call->batch == 0)
+  /* stage 0 is launched even if it is empty: dk, dv beside it rely on its wait (sm90.c) */
+  if ((pass->stages[stage].nitems == 0 && stage > 0) || call->batch == 0)
     return BSD_OK;
   if (call->dtype == BSD_BF16)
     return call->head_dim == 64
