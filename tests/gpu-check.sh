@@ -11,6 +11,7 @@
 #   conformance  every kernel family against fp64 loops over hand-built lists, and against the oracle through
 #                the library: random problems, identities, known failures of others
 #   check        bsd_bench --check over head dims, blocks, types, GQA and graphs
+#   repeats      large problems, several times: the same bits
 #   nccl         1, 2 and 4 ranks on one GPU through NCCL: the bits of one rank, suites over ranks, graphs
 #   mpi          2 and 4 ranks through pinned host memory and MPI: the same bits
 #   sanitizer    compute-sanitizer memcheck, racecheck, initcheck and synccheck on each family
@@ -33,7 +34,7 @@ while getopts b:o:j:q option; do
   esac
 done
 shift $((OPTIND - 1))
-sections=${*:-conformance check nccl mpi sanitizer deadline big}
+sections=${*:-conformance check repeats nccl mpi sanitizer deadline big}
 [ -n "$build" ] || { [ -x build/bsd_bench ] && build=build || build=.; }
 build=$(cd "$build" && pwd) || exit 2
 logs=${logs:-$build/gpu-check}
@@ -164,6 +165,19 @@ digests() { # RANKS TRANSPORT OPTIONS...
   return $status
 }
 
+# Equal digests of so many runs: a race in a kernel shows as a bit that differs once.
+same_repeats() { # TIMES OPTIONS...
+  local times=$1 one found i
+  shift
+  one=$(digests 1 self "$@") || { echo "gpu-check: the run failed"; return 1; }
+  [ -n "$one" ] || { echo "gpu-check: no digest"; return 1; }
+  echo "run 1: $one"
+  for ((i = 2; i <= times; i++)); do
+    found=$(digests 1 self "$@") || return 1
+    [ "$found" = "$one" ] || { echo "gpu-check: run $i differs: $found"; return 1; }
+  done
+}
+
 # Equal digests for every number of ranks; the first line is one rank's without a transport.
 same_bits() { # TRANSPORT RANKS OPTIONS...
   local transport=$1 counts=$2 ranks one found status=0
@@ -178,7 +192,7 @@ same_bits() { # TRANSPORT RANKS OPTIONS...
   done
   return $status
 }
-export -f digests same_bits
+export -f digests same_bits same_repeats
 export MPIRUN mpi_options share bench logs
 
 have_launcher() { # SECTION
@@ -198,6 +212,13 @@ same_bits_of_families() { # TRANSPORT RANKS
     try 200 "$1 bits $family" bash -c 'same_bits "$@"' - "$1" "$2" --kernel "$family" \
       --dtype "$dtype" "${problems[@]}"
   done
+}
+
+section_repeats() {
+  have_launcher repeats || return 0
+  try 120 "repeats sm90 D 64" bash -c 'same_repeats "$@"' - 6 --kernel sm90 -l 32K --pattern 'blocks=random(51,3)'
+  try 120 "repeats sm90 D 128" bash -c 'same_repeats "$@"' - 6 --kernel sm90 -l 16K --dim 128 --block 128 \
+    --pattern 'blocks=random(12,3)'
 }
 
 section_nccl() {

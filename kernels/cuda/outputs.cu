@@ -58,7 +58,8 @@ __global__ void __launch_bounds__(THREADS) fill(float *to, int64_t count, float 
 }
 
 /* The inner product of eight elements in 16-bit types, or in f32. */
-__device__ __forceinline__ double product_of(const uint4 (&x)[1], const uint4 (&y)[1], bsd_dtype dtype) {
+__device__ __forceinline__ double product_of(const uint4 (&x)[1], const uint4 (&y)[1],
+                                             bsd_dtype dtype) {
   float a[8], b[8], sum = 0;
   bsd_widen_vector(x[0], dtype, a);
   bsd_widen_vector(y[0], dtype, b);
@@ -89,8 +90,8 @@ struct row_order {
  * dP. */
 template <int Vectors>
 __global__ void __launch_bounds__(THREADS)
-    delta_rows(const rows_shape shape, const row_order order, const bsd_tensor d_o, const bsd_tensor o,
-               const float *dlse, float *delta, int shift) {
+    delta_rows(const rows_shape shape, const row_order order, const bsd_tensor d_o,
+               const bsd_tensor o, const float *dlse, float *delta, int shift) {
   constexpr int ROWS = 4 / Vectors;
   const int slots = THREADS >> shift, lane = threadIdx.x & ((1 << shift) - 1);
   const int64_t first = static_cast<int64_t>(blockIdx.x) * slots * ROWS + (threadIdx.x >> shift);
@@ -104,14 +105,16 @@ __global__ void __launch_bounds__(THREADS)
     for (int i = 0; i < ROWS; i++) {
       const int64_t head = order.heads_are_inner ? inner : outer;
       const int64_t token = order.heads_are_inner ? outer : inner;
-      at[i] = first + i * slots < order.rows ? (batch * shape.heads + head) * shape.tokens + token : -1;
+      at[i] =
+          first + i * slots < order.rows ? (batch * shape.heads + head) * shape.tokens + token : -1;
       if (at[i] >= 0 && lane < shape.head_dim / 8) {
         const char *x = bsd_tensor_row(d_o, token, batch, head, 2 * Vectors);
         const char *y = bsd_tensor_row(o, token, batch, head, 2 * Vectors);
 #pragma unroll
         for (int v = 0; v < Vectors; v++) {
           a[i][v] = __ldg(reinterpret_cast<const uint4 *>(x) + lane * Vectors + v);
-          b[i][v] = __ldcs(reinterpret_cast<const uint4 *>(y) + lane * Vectors + v); /* not read again */
+          b[i][v] =
+              __ldcs(reinterpret_cast<const uint4 *>(y) + lane * Vectors + v); /* not read again */
         }
       }
       inner += slots;
@@ -224,6 +227,7 @@ bsd_status bsd_cuda_delta(void *device, const bsd_call *call, void *stream, bsd_
   const bsd_cuda_grid grid = {(order.rows + rows - 1) / rows,
                               shape.batch < MAX_GRID_Y ? shape.batch : MAX_GRID_Y, THREADS, 0,
                               can_overlap(device)};
-  return bsd_launch(device, "delta_rows", vectors == 1 ? delta_rows<1> : delta_rows<2>, grid, stream,
-                    error, shape, order, call->d_o.local, call->o, call->dlse, call->delta_out, shift);
+  return bsd_launch(device, "delta_rows", vectors == 1 ? delta_rows<1> : delta_rows<2>, grid,
+                    stream, error, shape, order, call->d_o.local, call->o, call->dlse,
+                    call->delta_out, shift);
 }

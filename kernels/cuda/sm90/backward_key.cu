@@ -7,7 +7,7 @@
  * and dk = scale dK: rows are keys, columns queries. P and dP are rounded to the type, and so is their product.
  * lse and delta belong to columns; each comes as three bf16 whose sum the tensor cores add in one more step
  * of the product, by an A operand of ones: no reads and no subtractions in the loop. */
-#include "backward.cuh"
+#include "backward_launch.cuh"
 
 namespace sm90 {
 namespace {
@@ -20,27 +20,31 @@ template <class Config> struct key_consumer : walker<Config> {
   float dk[C::D / 2], dv[C::D / 2];
   uint32_t prob[4][4], ds[4][4]; /* P and dS as A operands */
 
-  __device__ __forceinline__ key_consumer(const backward_params &p, uint32_t shared, int m, int w, int l)
-      : base(p, shared, m, w, l) {}
+  __device__ __forceinline__ key_consumer(const backward_params &p, uint32_t shared, int m, int w,
+                                          int l)
+      : base(p, shared, m, w, l) {
+  }
 
   __device__ __forceinline__ void clear() {
 #pragma unroll
     for (int i = 0; i < C::D / 2; i++)
       dk[i] = dv[i] = 0;
   }
-  __device__ __forceinline__ void take_own() {}
+  __device__ __forceinline__ void take_own() {
+  }
 
   /* Descriptor of an operand without swizzle: 8 rows of 16 bytes lie together; the next 8 columns are
    * `columns` bytes on, the next 8 rows `rows`. */
-  static __device__ __forceinline__ uint64_t plain(uint32_t address, uint32_t columns, uint32_t rows) {
+  static __device__ __forceinline__ uint64_t plain(uint32_t address, uint32_t columns,
+                                                   uint32_t rows) {
     return static_cast<uint64_t>(rows >> 4) << 32 | columns >> 4 << 16 | address >> 4;
   }
   /* Product `which` of the pair at `pieces`, less lse/scale (0) or delta (1). */
   __device__ __forceinline__ void product(float (&s)[32], int which, uint32_t pieces) {
     bsd_wgmma_fence();
     this->multiply(s, which);
-    bsd_wgmma_ss<0>(s, plain(this->shared + SM90_SELECTORS + 256 * which, 128, 0), plain(pieces, 0, 128), 1,
-                    __nv_bfloat16());
+    bsd_wgmma_ss<0>(s, plain(this->shared + SM90_SELECTORS + 256 * which, 128, 0),
+                    plain(pieces, 0, 128), 1, __nv_bfloat16());
     bsd_wgmma_commit();
   }
   __device__ __forceinline__ uint32_t pieces_now() const {
@@ -111,54 +115,27 @@ template <class Config> struct key_consumer : walker<Config> {
   }
 
   __device__ __forceinline__ bool finish(int batch, int head) {
-    const uint4 tile = bsd_load_shared(this->own_tile());
-    if (this->p.first_sum != nullptr) {
-      this->add_output(dk, this->p.scale, this->p.first_sum, tile, batch, head);
-      this->add_output(dv, 1, this->p.second_sum, tile, batch, head);
-      return false;
-    }
-    this->stage_output(dk, this->p.scale, 0);
-    this->stage_output(dv, 1, 1);
-    if (!sm90_by_map(this->p.lists, tile.y)) {
-      __syncwarp();
-      this->scatter_output(this->p.first, 0, tile, batch, head);
-      this->scatter_output(this->p.second, 1, tile, batch, head);
-      return false;
-    }
-    bsd_fence_async();
-    bsd_named_sync(8 + this->m, 128);
-    if (this->warp == 0 && this->lane == 0) {
-      this->store_output(this->p.out1, 0, tile, batch, head);
-      this->store_output(this->p.out2, 1, tile, batch, head);
-      bsd_tma_commit();
-    }
-    return true;
+    using weighted = typename base::weighted;
+    return this->leave(batch, head, weighted{dk, this->p.scale, 0}, weighted{dv, 1, 1});
   }
 };
 
 template <typename T, int D> struct consumers {
   using grouped = key_consumer<backward_config<T, D, D == 64 ? 3 : 2, 1, true, true, 0>>;
   /* One member at D 128 has too few registers: there, items are always of two (sm90.c). */
-  using single = key_consumer<backward_config<T, D, D == 64 ? 1 : 2, D == 64 ? 2 : 1, true, true, 0>>;
+  using single =
+      key_consumer<backward_config<T, D, D == 64 ? 1 : 2, D == 64 ? 2 : 1, true, true, 0>>;
 
-  static bsd_status open(bsd_error *error) {
-    BSD_TRY(allow<grouped>(error));
-    return allow<single>(error);
-  }
-  static bsd_status run(void *device, const bsd_call *call, bsd_sm90_pass *pass, int stage, int beside,
-                        void *stream, bsd_error *error) {
-    const bsd_sm90_stage *s = &pass->stages[stage];
-    backward_params p = {};
-    p.own_first = call->k;
-    p.own_second = call->v;
-    p.other_first = call->q;
-    p.other_second = call->d_o;
-    p.first = call->dk;
-    p.second = call->dv;
-    p.first_sum = call->acc_dk;
-    p.second_sum = call->acc_dv;
-    return s->grouped ? launch<grouped>(device, "sm90 dk, dv", call, pass, s, beside, p, stream, error)
-                      : launch<single>(device, "sm90 dk, dv", call, pass, s, beside, p, stream, error);
+  static constexpr const char *name = "sm90 dk, dv";
+  static void give(const bsd_call &call, backward_params &p) {
+    p.own_first = call.k;
+    p.own_second = call.v;
+    p.other_first = call.q;
+    p.other_second = call.d_o;
+    p.first = call.dk;
+    p.second = call.dv;
+    p.first_sum = call.acc_dk;
+    p.second_sum = call.acc_dv;
   }
 };
 
@@ -166,21 +143,12 @@ template <typename T, int D> struct consumers {
 } // namespace sm90
 
 extern "C" bsd_status bsd_sm90_backward_dkv_open(bsd_error *error) {
-  BSD_TRY((sm90::consumers<__nv_bfloat16, 64>::open(error)));
-  BSD_TRY((sm90::consumers<__nv_bfloat16, 128>::open(error)));
-  BSD_TRY((sm90::consumers<__half, 64>::open(error)));
-  return sm90::consumers<__half, 128>::open(error);
+  return sm90::open_all<sm90::consumers>(error);
 }
 
 extern "C" bsd_status bsd_sm90_backward_dkv(void *device, const bsd_call *call, bsd_sm90_pass *pass,
                                             int stage, int beside, void *stream, bsd_error *error) {
   if (pass->stages[stage].nitems == 0 || call->batch == 0)
     return BSD_OK;
-  if (call->dtype == BSD_BF16)
-    return call->head_dim == 64
-               ? sm90::consumers<__nv_bfloat16, 64>::run(device, call, pass, stage, beside, stream, error)
-               : sm90::consumers<__nv_bfloat16, 128>::run(device, call, pass, stage, beside, stream, error);
-  return call->head_dim == 64
-             ? sm90::consumers<__half, 64>::run(device, call, pass, stage, beside, stream, error)
-             : sm90::consumers<__half, 128>::run(device, call, pass, stage, beside, stream, error);
+  return sm90::run_any<sm90::consumers>({device, call, pass, stage, beside, stream}, error);
 }

@@ -3,7 +3,7 @@
  * Per member (64 queries of one head), over the entries of its list in order:
  *   S = Q K^T,  P = exp2(S*scale*log2(e) - lse*log2(e)),  dP = dO V^T,  dS = P (dP - delta),  dQ += dS K
  * and dq = scale dQ. P stays fp32; dS is rounded to the type for its product. */
-#include "backward.cuh"
+#include "backward_launch.cuh"
 
 namespace sm90 {
 namespace {
@@ -18,8 +18,10 @@ template <class Config> struct query_consumer : walker<Config> {
   uint32_t ds[4][4];    /* dS as A operands */
   uint32_t kept[C::kept > 0 ? C::kept : 1][C::D / 16][4];
 
-  __device__ __forceinline__ query_consumer(const backward_params &p, uint32_t shared, int m, int w, int l)
-      : base(p, shared, m, w, l) {}
+  __device__ __forceinline__ query_consumer(const backward_params &p, uint32_t shared, int m, int w,
+                                            int l)
+      : base(p, shared, m, w, l) {
+  }
 
   __device__ __forceinline__ void clear() {
 #pragma unroll
@@ -123,48 +125,23 @@ template <class Config> struct query_consumer : walker<Config> {
 
   __device__ __forceinline__ bool finish(int batch, int head) {
     clear_unseeing();
-    const uint4 tile = bsd_load_shared(this->own_tile());
-    if (this->p.first_sum != nullptr) {
-      this->add_output(dq, this->p.scale, this->p.first_sum, tile, batch, head);
-      return false;
-    }
-    this->stage_output(dq, this->p.scale, 0);
-    if (!sm90_by_map(this->p.lists, tile.y)) {
-      __syncwarp();
-      this->scatter_output(this->p.first, 0, tile, batch, head);
-      return false;
-    }
-    bsd_fence_async();
-    bsd_named_sync(8 + this->m, 128);
-    if (this->warp == 0 && this->lane == 0) {
-      this->store_output(this->p.out1, 0, tile, batch, head);
-      bsd_tma_commit();
-    }
-    return true;
+    return this->leave(batch, head, typename base::weighted{dq, this->p.scale, 0});
   }
 };
 
 template <typename T, int D> struct consumers {
-  using grouped = query_consumer<
-      backward_config<T, D, D == 64 ? 3 : 2, 1, false, true, D == 64 ? 1 : 0>>;
+  using grouped =
+      query_consumer<backward_config<T, D, D == 64 ? 3 : 2, 1, false, true, D == 64 ? 1 : 0>>;
   using single = query_consumer<backward_config<T, D, 1, 2, false, true, 0>>;
 
-  static bsd_status open(bsd_error *error) {
-    BSD_TRY(allow<grouped>(error));
-    return allow<single>(error);
-  }
-  static bsd_status run(void *device, const bsd_call *call, bsd_sm90_pass *pass, int stage, void *stream,
-                        bsd_error *error) {
-    const bsd_sm90_stage *s = &pass->stages[stage];
-    backward_params p = {};
-    p.own_first = call->q;
-    p.own_second = call->d_o;
-    p.other_first = call->k;
-    p.other_second = call->v;
-    p.first = call->dq;
-    p.first_sum = call->acc_dq;
-    return s->grouped ? launch<grouped>(device, "sm90 dq", call, pass, s, 0, p, stream, error)
-                      : launch<single>(device, "sm90 dq", call, pass, s, 0, p, stream, error);
+  static constexpr const char *name = "sm90 dq";
+  static void give(const bsd_call &call, backward_params &p) {
+    p.own_first = call.q;
+    p.own_second = call.d_o;
+    p.other_first = call.k;
+    p.other_second = call.v;
+    p.first = call.dq;
+    p.first_sum = call.acc_dq;
   }
 };
 
@@ -172,10 +149,7 @@ template <typename T, int D> struct consumers {
 } // namespace sm90
 
 extern "C" bsd_status bsd_sm90_backward_dq_open(bsd_error *error) {
-  BSD_TRY((sm90::consumers<__nv_bfloat16, 64>::open(error)));
-  BSD_TRY((sm90::consumers<__nv_bfloat16, 128>::open(error)));
-  BSD_TRY((sm90::consumers<__half, 64>::open(error)));
-  return sm90::consumers<__half, 128>::open(error);
+  return sm90::open_all<sm90::consumers>(error);
 }
 
 extern "C" bsd_status bsd_sm90_backward_dq(void *device, const bsd_call *call, bsd_sm90_pass *pass,
@@ -183,11 +157,5 @@ extern "C" bsd_status bsd_sm90_backward_dq(void *device, const bsd_call *call, b
   /* stage 0 is launched even if it is empty: dk, dv beside it rely on its wait (sm90.c) */
   if ((pass->stages[stage].nitems == 0 && stage > 0) || call->batch == 0)
     return BSD_OK;
-  if (call->dtype == BSD_BF16)
-    return call->head_dim == 64
-               ? sm90::consumers<__nv_bfloat16, 64>::run(device, call, pass, stage, stream, error)
-               : sm90::consumers<__nv_bfloat16, 128>::run(device, call, pass, stage, stream, error);
-  return call->head_dim == 64
-             ? sm90::consumers<__half, 64>::run(device, call, pass, stage, stream, error)
-             : sm90::consumers<__half, 128>::run(device, call, pass, stage, stream, error);
+  return sm90::run_any<sm90::consumers>({device, call, pass, stage, 0, stream}, error);
 }

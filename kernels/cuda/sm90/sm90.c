@@ -53,7 +53,8 @@ static int has_received(const bsd_call *call) {
 static bsd_status backward_dkv(void *device, const bsd_call *call, const bsd_lists *lists,
                                int64_t pass, int stage, void *stream, bsd_error *error) {
   const int beside = pass == 0 && stage == 0 && !has_received(call);
-  return bsd_sm90_backward_dkv(device, call, backward_pass(lists, pass), stage, beside, stream, error);
+  return bsd_sm90_backward_dkv(device, call, backward_pass(lists, pass), stage, beside, stream,
+                               error);
 }
 
 static bsd_status open_family(const bsd_cuda_device *device, bsd_error *error) {
