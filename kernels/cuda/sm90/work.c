@@ -2,9 +2,9 @@
  *
  * Members that come one after another in a list's *sequence* are tried as a group: the query heads of a KV
  * head, the tiles of a block, then the rows at the distance at which the list's rows resemble each other
- * most (the step of `strided`). A stage is grouped if an entry of the unions serves enough members on average;
- * else its items are of one member. Items are dealt to the CTAs of a launch so that all end at about the same
- * time. */
+ * most (the step of `strided`). A stage is grouped if an entry of the unions serves enough members on average,
+ * less what the last round of items leaves idle of the CTAs; else its items are of one member. Items are dealt
+ * to the CTAs of a launch so that all end at about the same time. */
 #include "work.h"
 
 #include <inttypes.h>
@@ -21,8 +21,8 @@ enum {
   ALIGNMENT = 256
 };
 
-/* Hundredths of a member that an entry of the unions must serve on average, by the width of the items; below,
- * items of one member are faster. */
+/* Hundredths of a member that an entry of the unions must serve on average where items fill all rounds, by the
+ * width of the items; below, items of one member are faster. */
 static const int64_t least_shared[BSD_SM90_MEMBERS + 1] = {0, 0, 130, 170, 190};
 
 /* Keys and values of the KV heads of a run: what the L2 cache holds. */
@@ -32,7 +32,7 @@ typedef struct builder {
   const bsd_kernel_shape *shape;
   const bsd_pass *pass;
   int width;
-  int forced; /* groups stand whatever they share */
+  int forced;            /* groups stand whatever they share */
   const int64_t *places; /* CTAs of a launch of grouped items, of single ones */
   bsd_sm90_arrays to;
   int64_t shared, walked; /* of a stage: entries of members, entries of unions */
@@ -390,13 +390,28 @@ static bsd_status try_width(builder *b, bsd_sm90_cut *cuts, int stage, int width
   return BSD_OK;
 }
 
+/* Part of a launch's CTAs that work, on average over the rounds of equal items. */
+static double filled(int64_t items, int64_t places) {
+  return (double)items / (double)(places * bsd_max(1, bsd_ceil_div(items, places)));
+}
+
+/* Whether these items are walked faster than their members one by one. */
+static int pays(const builder *b, const bsd_sm90_item *items, int64_t nitems) {
+  int64_t members = 0;
+  for (int64_t i = 0; i < nitems; i++)
+    for (int m = 0; m < BSD_SM90_MEMBERS; m++)
+      members += items[i].rows[m] >= 0;
+  const double grouped = (double)b->shared * filled(nitems, b->places[0]);
+  const double single = (double)b->walked * filled(members, b->places[1]);
+  return grouped * 100 >= single * (double)least_shared[b->width];
+}
+
 static bsd_status add_stage(builder *b, bsd_sm90_cut *cuts, int stage, bsd_sm90_arrays *out,
                             bsd_sm90_stage *made, bsd_error *error) {
   const bsd_sm90_arrays before = b->to;
   const int64_t first = out->nitems;
   BSD_TRY(try_width(b, cuts, stage, b->width, out, error));
-  made->grouped =
-      b->width > 1 && (b->forced || b->shared * 100 >= b->walked * least_shared[b->width]);
+  made->grouped = b->width > 1 && (b->forced || pays(b, out->items + first, out->nitems - first));
   if (b->width > 1 && !made->grouped) {
     b->to.nentries = before.nentries;
     b->to.nrows = before.nrows;
@@ -494,12 +509,10 @@ static void free_arrays(bsd_sm90_arrays *a) {
 }
 
 static bsd_status make_pass(piece *p, const bsd_kernel_shape *shape, const bsd_pass *pass,
-                            int width, const int64_t *places, bsd_sm90_pass *made, bsd_error *error) {
-  builder b = {.shape = shape,
-               .pass = pass,
-               .width = abs(width),
-               .forced = width < 0,
-               .places = places};
+                            int width, const int64_t *places, bsd_sm90_pass *made,
+                            bsd_error *error) {
+  builder b = {
+      .shape = shape, .pass = pass, .width = abs(width), .forced = width < 0, .places = places};
   bsd_sm90_arrays out = {0};
   bsd_status status = build_pass(&b, &out, made, error);
   if (status == BSD_OK)
