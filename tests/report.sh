@@ -188,7 +188,7 @@ drawn plans bytes pattern_1 scaling_strong
 go -l 1K --simulate 2,4,8 --scaling weak --pattern w=256 --plot weak-plans
 drawn weak-plans bytes pattern_1 scaling_weak
 if grep -q "title 'forward (predicted)'" weak-plans/scaling_weak.gp; then good; else bad "predictions look measured"; fi
-for series in all-gather 'ring attention' 'this library'; do
+for series in all-gather 'ring attention' moved; do
   if grep -q "title '$series'" plans/bytes.gp; then good; else bad "bytes without $series"; fi
 done
 

@@ -6,7 +6,7 @@
 
 #include "bench/cli.h"
 
-enum { PLOT_LINES = 8, PLOT_LABEL = 96 };
+enum { PLOT_LINES = 10, PLOT_LABEL = 96 };
 
 typedef struct plot_point {
   double x, y, low, high; /* low and high: ends of an error bar, NAN: none */

@@ -52,6 +52,23 @@ static int x_tics(const plot_chart *chart, double *tics, char texts[TICS][PLOT_N
   return count;
 }
 
+/* At most TICS powers of two within the range, with their binary units. */
+static int byte_tics(double low, double high, double *tics, char texts[TICS][PLOT_NUMBER],
+                     const char **labels) {
+  static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  int first = (int)ceil(log2(low)), last = (int)floor(log2(high)), count = 0;
+  int step = (last - first) / 7 + 1;
+  for (int power = first < 0 ? 0 : first; power <= last && power < 70; power++) {
+    if (power % step != 0)
+      continue;
+    tics[count] = exp2(power);
+    snprintf(texts[count], PLOT_NUMBER, "%d %s", 1 << power % 10, units[power / 10]);
+    labels[count] = texts[count];
+    count++;
+  }
+  return count;
+}
+
 /* ---- efficiency -------------------------------------------------------------------------- */
 
 static int has_efficiency(const bench_result *r, int weak) {
@@ -165,24 +182,23 @@ static double moved_bytes(const bench_result *r) {
               b->bytes_moved >= 0 ? b->bytes_moved : b->bytes_lower_bound);
 }
 
-static int add_traffic(const plot_data *data, const plot_item *item, int by_length,
+typedef enum traffic { OURS, ALLGATHER, RING, TRAFFICS } traffic;
+
+static int add_traffic(const plot_data *data, const plot_item *item, traffic which, int by_length,
                        plot_chart *chart, cli_error *error) {
   const bench_result *r = item->result;
   unsigned ignored = 1u << PLOT_LAYOUT | (by_length ? 1u << PLOT_LENGTH : 1u << PLOT_RANKS);
   unsigned dense = ignored | 1u << PLOT_PATTERN | 1u << PLOT_CAUSAL | 1u << PLOT_BLOCK |
                    1u << PLOT_KERNEL | 1u << PLOT_DEVICE;
-  double x = by_length ? (double)r->n : r->ranks, mebi = 1048576;
-  int code =
-      add(data, item, dense, "all-gather", PLOT_DENSE, x,
-          both(r->traffic_forward.bytes_allgather, r->traffic_backward.bytes_allgather) / mebi,
-          chart, error);
-  if (code == CLI_GOOD)
-    code = add(data, item, dense, "ring attention", PLOT_REFERENCE, x, plot_ring_bytes(r) / mebi,
-               chart, error);
-  if (code == CLI_GOOD)
-    code = add(data, item, ignored, "this library", PLOT_MEASURED, x, moved_bytes(r) / mebi, chart,
+  double x = by_length ? (double)r->n : r->ranks;
+  if (which == OURS)
+    return add(data, item, ignored, "moved", PLOT_MEASURED, x, moved_bytes(r), chart, error);
+  if (which == RING)
+    return add(data, item, dense, "ring attention", PLOT_REFERENCE, x, plot_ring_bytes(r), chart,
                error);
-  return code;
+  return add(data, item, dense, "all-gather", PLOT_DENSE, x,
+             both(r->traffic_forward.bytes_allgather, r->traffic_backward.bytes_allgather), chart,
+             error);
 }
 
 /* Where nothing is moved there is no place on a logarithmic axis: such points go to its foot. The result is the
@@ -231,8 +247,9 @@ static int collect_traffic(const plot_data *data, int *by_length, plot_chart *ch
                            cli_error *error) {
   int code = CLI_GOOD;
   for (*by_length = 0; *by_length < 2; ++*by_length) {
-    for (int64_t i = 0; i < data->count && code == CLI_GOOD; i++)
-      code = add_traffic(data, &data->items[i], *by_length, chart, error);
+    for (int which = OURS; which < TRAFFICS; which++)
+      for (int64_t i = 0; i < data->count && code == CLI_GOOD; i++)
+        code = add_traffic(data, &data->items[i], (traffic)which, *by_length, chart, error);
     plot_chart_drop_short(chart, 2);
     if (code != CLI_GOOD || chart->nlines > 0)
       return code;
@@ -246,9 +263,9 @@ int plot_traffic(const plot_data *all, const char *directory, plot_figure *figur
                  cli_error *error) {
   plot_chart chart = {.mark_x = NAN};
   plot_point least, greatest;
-  double tics[TICS];
-  char texts[TICS][PLOT_NUMBER], words[256];
-  const char *labels[TICS];
+  double tics[2][TICS];
+  char texts[2][TICS][PLOT_NUMBER], words[256];
+  const char *labels[2][TICS];
   int by_length = 0, zeros = 0;
   plot_data selected = {0}, *data = &selected;
   snprintf(figure->title, sizeof figure->title, "Bytes between ranks");
@@ -261,18 +278,22 @@ int plot_traffic(const plot_data *all, const char *directory, plot_figure *figur
              "bytes against ranks or length need more than one rank: mpirun -np 8 bsd_bench "
              "--scaling strong, or --simulate 2,4,8,16.");
   else if (code == CLI_GOOD) {
-    chart.x = (plot_axis){PLOT_LOG, least.x / 1.1, greatest.x * 1.1, tics, labels, 0};
-    chart.x.ntics = x_tics(&chart, tics, texts, labels);
-    chart.y = (plot_axis){PLOT_LOG, foot, greatest.y * 1.5, NULL, NULL, 0};
+    chart.x = (plot_axis){PLOT_LOG, least.x / 1.1, greatest.x * 1.1, tics[0], labels[0], 0};
+    chart.x.ntics = x_tics(&chart, tics[0], texts[0], labels[0]);
+    chart.y = (plot_axis){PLOT_LOG, foot, greatest.y * 1.5, tics[1], labels[1], 0};
+    chart.y.ntics = byte_tics(foot, greatest.y * 1.5, tics[1], texts[1], labels[1]);
     snprintf(chart.x_label, sizeof chart.x_label, by_length ? "tokens in a sequence" : "ranks");
-    snprintf(chart.y_label, sizeof chart.y_label, "MiB in one run, all passes and ranks together");
+    snprintf(chart.y_label, sizeof chart.y_label, "in one run, all passes and ranks together");
     snprintf(figure->name, sizeof figure->name, "bytes");
     traffic_words(data, words, sizeof words);
     snprintf(figure->caption, sizeof figure->caption,
              "Lower is better. An all-gather brings all keys and values to every rank, ring "
              "attention passes them around (dotted); this library moves only blocks that some "
-             "active block needs.%s%s",
-             words, zeros > 0 ? " Marks on the axis: nothing is moved." : "");
+             "active block needs.%s%s%s",
+             words, zeros > 0 ? " Marks on the axis: nothing is moved." : "",
+             chart.left_out > 0
+                 ? " The figure does not hold all lines; the others are in the tables."
+                 : "");
     code = plot_chart_draw(&chart, directory, figure->name, figure->title, error);
   }
   plot_chart_free(&chart);
