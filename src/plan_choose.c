@@ -10,7 +10,10 @@
 #include "memory.h"
 #include "plan.h"
 
-enum { MAX_CANDIDATES = 3 };
+enum {
+  MAX_CANDIDATES = 3,
+  STRIPS = 8 /* of a rank, where they are dealt out */
+};
 
 typedef struct candidate { /* a layout and this rank's share under it */
   bsd_layout layout;
@@ -43,6 +46,15 @@ static int dilated_may_pay(const bsd_task *task) {
   return 1;
 }
 
+/* Of packed documents some may have far more work a token than others: strips dealt to the ranks in turn spread
+ * them. A strip is a whole number of blocks. */
+static bsd_layout_spec dealt_strips(const bsd_task *task, int nranks) {
+  int64_t tokens = bsd_ceil_div(task->length, (int64_t)nranks * STRIPS);
+  bsd_layout_spec spec = {.kind = BSD_LAYOUT_DILATED, .group = 1};
+  spec.unit = bsd_ceil_div(tokens, task->block) * task->block;
+  return spec;
+}
+
 static int candidate_specs(const bsd_task *task, const bsd_layout_spec *asked, int nranks,
                            bsd_layout_spec *specs) {
   int n = 0;
@@ -56,6 +68,8 @@ static int candidate_specs(const bsd_task *task, const bsd_layout_spec *asked, i
   specs[n++] = (bsd_layout_spec){.kind = BSD_LAYOUT_ZIGZAG};
   if (dilated_may_pay(task))
     specs[n++] = (bsd_layout_spec){.kind = BSD_LAYOUT_DILATED, .group = 1, .unit = task->block};
+  else if (task->documents > 1)
+    specs[n++] = dealt_strips(task, nranks);
   return n;
 }
 

@@ -364,6 +364,16 @@ if [ "$have_mpi" = yes ]; then
       comm.fwd.overlap=set comm.bwd.overlap=set
     traced $ranks 4
   done
+  run 2 --calibrate cost.model --dim 16 --block 32
+  if [ "$status" -eq 0 ] && grep -q '^# host: latency' stdout && grep -q '"gb_per_s": [1-9]\|"gb_per_s": 0.0*[1-9]' cost.model
+  then
+    good
+  else
+    bad "calibrate on two ranks"
+  fi
+  go 2 -l 4K --block 32 --cost-model cost.model
+  judge "links of a cost model" predicted.efficiency='>0' predicted.fwd_ms='>0'
+  rm -f cost.model
   go 3 -l 600 --scaling strong --pass fwd
   judge strong count=3 results.0.ranks=1 results.1.ranks=2 results.2.ranks=3 n=600 \
     results.0.scaling_efficiency.fwd=1.0 scaling_efficiency.fwd='>0'
