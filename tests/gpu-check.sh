@@ -279,7 +279,7 @@ section_big() {
 
 for section in $sections; do
   case $section in
-    conformance | check | nccl | mpi | sanitizer | deadline | big) ;;
+    conformance | check | repeats | nccl | mpi | sanitizer | deadline | big) ;;
     *) echo "gpu-check: there is no section '$section'" >&2; exit 2 ;;
   esac
   began=$SECONDS
