@@ -46,6 +46,7 @@ typedef struct bench_scale {
 } bench_scale;
 static const bench_scale on_cpu = {512, 2, 15, 1};
 static const bench_scale on_gpu = {4096, 8, 3, 1};
+static const bench_scale on_gpu_f32 = {2048, 8, 3, 1}; /* an order of magnitude slower */
 
 typedef struct shape {
   bsd_dtype dtype;
@@ -191,6 +192,12 @@ static int fit_pass(const measuring *m, int pass, bench_cost_model *model, cli_e
 }
 
 static int run_shape(measuring *m, const shape *s, bench_cost_model *model, cli_error *error) {
+  m->scale = !m->session.world->device.on_gpu ? &on_cpu
+             : s->dtype == BSD_F32            ? &on_gpu_f32
+                                              : &on_gpu;
+  m->options.heads = m->options.kv_heads = m->scale->heads;
+  m->options.iterations = m->scale->iterations;
+  m->options.warmup = m->scale->warmup;
   m->session.dtype = s->dtype;
   m->options.dim = s->dim;
   m->options.common.block = s->block;
@@ -237,12 +244,8 @@ static int run_shapes(const bench_session *session, cli_world *part, bench_cost_
   if (code != CLI_GOOD)
     return code;
   int n = shapes_of(session->options, part->device.on_gpu, shapes);
-  m.scale = part->device.on_gpu ? &on_gpu : &on_cpu;
   m.session.options = &m.options;
   m.session.world = part;
-  m.options.heads = m.options.kv_heads = m.scale->heads;
-  m.options.iterations = m.scale->iterations;
-  m.options.warmup = m.scale->warmup;
   m.options.cu_seqlens = NULL;
   m.options.documents = 0;
   m.options.common.layout = (bsd_layout_spec){.kind = BSD_LAYOUT_CONTIGUOUS};
