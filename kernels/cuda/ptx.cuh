@@ -50,6 +50,10 @@ static __device__ __forceinline__ void bsd_barrier_arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+static __device__ __forceinline__ void bsd_barrier_arrive_times(uint32_t barrier, uint32_t times) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(times) : "memory");
+}
+
 /* Arrives where `yes` is not 0. One predicated instruction: a divergent branch around the arrival costs
  * ptxas its uniform registers, dozens of instructions in an inner loop. */
 static __device__ __forceinline__ void bsd_barrier_arrive_if(uint32_t barrier, uint32_t yes) {

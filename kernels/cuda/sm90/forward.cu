@@ -102,7 +102,7 @@ template <class C> __device__ __forceinline__ void init_barriers(uint32_t shared
     bsd_barrier_init(sm90_barrier(shared, SM90_EMPTY, i), 4 * C::members);
   }
   for (int i = 0; i < C::residents * C::members; i++) {
-    bsd_barrier_init(sm90_barrier(shared, SM90_OWN_FULL, i), 1);
+    bsd_barrier_init(sm90_barrier(shared, SM90_OWN_FULL, i), 32);
     bsd_barrier_init(sm90_barrier(shared, SM90_OWN_EMPTY, i), 1);
   }
   for (int i = 0; i < SM90_CHUNK_SLOTS; i++) {

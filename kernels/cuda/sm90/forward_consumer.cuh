@@ -245,6 +245,7 @@ template <class C> struct consumer {
     const int t64 = bsd_load_word(own_tile() + 8);
     sm90_mask<false>(s, shared, stage_of, t64, warp, lane_again(),
                      p.scale > 0 ? -INFINITY : INFINITY);
+    __syncwarp(); /* all lanes have read the band before one frees the tile */
   }
 
   /* ---- entries ---- */

@@ -29,12 +29,15 @@ __device__ __forceinline__ void load_own(const forward_params &p, uint32_t share
     if (sm90_by_map(p.lists, how)) {
       if (lane == 0) {
         bsd_barrier_expect(barrier, C::tile);
+        bsd_barrier_arrive_times(barrier, 31);
         sm90_load<C::D>(to, p.q, at, how, barrier, batch, head);
       }
       continue;
     }
     sm90_gather<C::D>(p.lists, p.query, shared, to, at, how, batch, head, lane);
-    sm90_gathered(barrier, lane);
+    bsd_copy_async_wait();
+    bsd_fence_async();
+    bsd_barrier_arrive(barrier); /* each lane for what it has brought */
   }
 }
 

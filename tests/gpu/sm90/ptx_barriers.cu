@@ -4,7 +4,7 @@
 
 #include "kernels/cuda/ptx.cuh"
 
-enum { ROWS = 61, CTAS = 8, MODULUS = 8191, COUNT_SLOTS = 2 };
+enum { ROWS = 61, CTAS = 8, MODULUS = 8191, COUNT_SLOTS = 2, FULL_ARRIVALS = 32 };
 
 /* An entry: what it adds and which consumers have it (16 bytes, one piece of the copy engine). */
 struct entry {
@@ -39,6 +39,7 @@ static __device__ void produce(ring_memory<Stages> &m, const int *begin, const e
       const uint32_t full = bsd_shared_address(&m.full[stage.at]);
       bsd_barrier_wait(bsd_shared_address(&m.empty[stage.at]), stage.phase ^ 1);
       bsd_barrier_expect(full, sizeof(entry));
+      bsd_barrier_arrive_times(full, FULL_ARRIVALS - 1);
       bsd_bulk_load(bsd_shared_address(&m.ring[stage.at]), entries + i, sizeof(entry), full);
       stage.next(Stages);
     }
@@ -80,7 +81,7 @@ static __global__ void __launch_bounds__(128 * (Consumers + 1), 1)
   __shared__ __align__(16) ring_memory<Stages> m;
   if (threadIdx.x == 0) {
     for (int i = 0; i < Stages; i++) {
-      bsd_barrier_init(bsd_shared_address(&m.full[i]), 1);
+      bsd_barrier_init(bsd_shared_address(&m.full[i]), FULL_ARRIVALS);
       bsd_barrier_init(bsd_shared_address(&m.empty[i]), 4 * Consumers);
     }
     for (int i = 0; i < COUNT_SLOTS; i++) {
