@@ -63,6 +63,10 @@ typedef struct bsd_call {
    * acc_lse [B][H][n] goes with acc_o. */
   float *acc_o, *acc_lse, *acc_dq, *acc_dk, *acc_dv;
 
+  /* The memory that holds all received messages, their rows of K and V at multiples of a row; NULL: unknown. */
+  const void *messages;
+  int64_t messages_bytes;
+
   void *scratch; /* bsd_kernels.scratch_bytes */
 } bsd_call;
 

@@ -304,5 +304,7 @@ bsd_call bsd_plan_call(const bsd_plan *plan) {
                    .scale = t->scale,
                    .allow_tf32 = t->allow_tf32};
   call.scratch = bsd_plan_at(plan, plan->map.scratch);
+  call.messages = bsd_plan_at(plan, plan->map.messages_first);
+  call.messages_bytes = plan->map.messages_bytes;
   return call;
 }

@@ -148,7 +148,9 @@ bsd_status launch(void *device, const bsd_call *call, bsd_sm90_pass *pass,
   const bsd_sm90_map_cache *cache = nullptr;
   BSD_TRY(bsd_sm90_maps_find(call, pass->steps, tensors, heads, 4, &pass->maps[BSD_SM90_FORWARD],
                              &cache, error));
-  forward_params p = {cache->maps[0], cache->maps[1], cache->maps[2], cache->maps[3]};
+  forward_params p = {cache->maps[0], cache->maps[1], cache->maps[2], cache->maps[3],
+                      cache->of_messages};
+  p.messages = cache->has_messages ? static_cast<const char *>(call->messages) : nullptr;
   p.query = call->q;
   p.key = call->k;
   p.value = call->v;

@@ -15,8 +15,13 @@ constexpr float UNSET = -1e30f;  /* no maximum yet */
 constexpr float LN2 = 0.69314718056f;
 constexpr float LOG2E = 1.44269504089f;
 
+/* In place of an entry's map: the producer has found the entry's rows in the messages' memory. */
+constexpr uint32_t FORWARD_ROWS = 253;
+
 struct forward_params {
   bsd_sm90_maps q, k, v, o;
+  CUtensorMap of_messages;
+  const char *messages; /* NULL: their rows are gathered */
   bsd_operand query, key, value;
   sm90_lists lists;
   float *lse, *acc_o, *acc_lse;

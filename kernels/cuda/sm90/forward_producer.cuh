@@ -47,11 +47,55 @@ struct producer_chunk {
   int2 tile; /* at, how */
 };
 
-__device__ __forceinline__ int2 find_tile(const forward_params &p, uint32_t entry) {
+/* The row of a message's token among all rows of the messages' memory. */
+template <int D>
+__device__ __forceinline__ int message_row(const forward_params &p, const bsd_received *message,
+                                           int token, int batch, int head) {
+  const uint64_t before = static_cast<const char *>(message->data) - p.messages;
+  return static_cast<int>(before / (2 * D)) + batch * static_cast<int>(message->batch_rows) +
+         static_cast<int>(message->head_row[head]) + token;
+}
+
+/* Where the tile of an entry lies. Of a message that the copy engine can address: in place of `at` the row of K
+ * in the messages' memory, in place of the source the distance to the row of V. */
+template <int D>
+__device__ __forceinline__ int2 find_tile(const forward_params &p, uint32_t entry, int batch,
+                                          int kv_head) {
   if (entry == 0)
     return make_int2(0, 0);
-  return __ldg(
+  const int2 tile = __ldg(
       reinterpret_cast<const int2 *>(p.lists.tiles + (entry & ((1 << BSD_SM90_TILE_BITS) - 1))));
+  const uint32_t how = tile.y;
+  if (how >> BSD_SM90_MAP_SHIFT != BSD_SM90_MESSAGE || p.messages == nullptr)
+    return tile;
+  const int source = how & ((1 << BSD_SM90_MAP_SHIFT) - 1);
+  const int key = message_row<D>(p, p.key.received + source, tile.x, batch, kv_head);
+  const uint32_t distance =
+      message_row<D>(p, p.value.received + source, tile.x, batch, kv_head) - key;
+  if (distance >> BSD_SM90_MAP_SHIFT != 0)
+    return tile;
+  return make_int2(key, FORWARD_ROWS << BSD_SM90_MAP_SHIFT | distance);
+}
+
+/* Loads K and V of an entry: the whole warp. */
+template <class C>
+__device__ __forceinline__ void load_entry(const forward_params &p, uint32_t shared, uint32_t to,
+                                           int at, uint32_t how, uint32_t full, int batch,
+                                           int kv_head, int lane) {
+  if (how >> BSD_SM90_MAP_SHIFT != FORWARD_ROWS) {
+    sm90_load_pair<C::D>(p.lists, p.k, p.key, p.v, p.value, shared, to, at, how, full, batch,
+                         kv_head, lane);
+    return;
+  }
+  if (lane != 0)
+    return;
+  const int distance = how & ((1 << BSD_SM90_MAP_SHIFT) - 1);
+  bsd_barrier_expect(full, 2 * C::tile);
+#pragma unroll
+  for (int c = 0; c < C::D; c += 64) {
+    bsd_tma_load(to + c * 128, &p.of_messages, full, c, at, 0, 0, 0);
+    bsd_tma_load(to + C::tile + c * 128, &p.of_messages, full, c, at + distance, 0, 0, 0);
+  }
 }
 
 /* Streams the tiles of entries [begin, end) of the chunk. */
@@ -70,8 +114,7 @@ __device__ __forceinline__ void stream(const forward_params &p, uint32_t shared,
     bsd_barrier_wait(full + SM90_EMPTY - SM90_FULL, ring.phase);
     if (entry >> BSD_SM90_MASK_SHIFT)
       sm90_put_key_band(p.lists, item, entry, shared, ring.at, lane);
-    sm90_load_pair<C::D>(p.lists, p.k, p.key, p.v, p.value, shared, tiles + ring.at * 2 * C::tile,
-                         at, how, full, batch, kv_head, lane);
+    load_entry<C>(p, shared, tiles + ring.at * 2 * C::tile, at, how, full, batch, kv_head, lane);
     ring.next();
   }
 }
@@ -91,13 +134,13 @@ __device__ __forceinline__ void produce(const forward_params &p, uint32_t shared
       reinterpret_cast<const uint32_t *>(p.lists.items + (x - batch * p.lists.nitems));
   uint32_t item = __ldg(words + lane);
   producer_chunk chunk = {__ldg(words + 32 + lane)};
-  chunk.tile = find_tile(p, chunk.entry);
   if (lane == 0 && p.lists.use_maps && p.lists.steps[0] > 0) {
     bsd_tma_prefetch(&p.q.of_step[0]);
     bsd_tma_prefetch(&p.k.of_step[0]);
     bsd_tma_prefetch(&p.v.of_step[0]);
   }
   int left = __shfl_sync(~0u, item, SM90_WORD_COUNT), done = 0;
+  chunk.tile = find_tile<C::D>(p, chunk.entry, batch, __shfl_sync(~0u, item, SM90_WORD_KV_HEAD));
   bsd_grid_wait();
 #pragma unroll 1
   for (;;) {
@@ -123,7 +166,7 @@ __device__ __forceinline__ void produce(const forward_params &p, uint32_t shared
         load_own<C>(p, shared, uses, item_now, now, lane);
     }
     stream<C>(p, shared, ring, chunk, item_now, 0, n / 2, now, lane);
-    const int2 tile = find_tile(p, next);
+    const int2 tile = find_tile<C::D>(p, next, batch, __shfl_sync(~0u, item, SM90_WORD_KV_HEAD));
     stream<C>(p, shared, ring, chunk, item_now, n / 2, n, now, lane);
     chunk = {next, tile};
     left -= n;

@@ -26,12 +26,17 @@ enum { BSD_SM90_TENSORS = 6 };
 typedef struct bsd_sm90_map_cache {
   bsd_tensor tensors[BSD_SM90_TENSORS];
   int64_t batch, tokens;
-  int filled, usable; /* usable 0: the copy engine cannot address a tensor; its tokens are gathered */
+  int filled;
+  int usable; /* 0: the copy engine cannot address a tensor; its tokens are gathered */
   bsd_sm90_maps maps[BSD_SM90_TENSORS];
+  const void *messages;
+  int64_t messages_bytes;
+  int has_messages;        /* whether there is a map of the messages' memory: */
+  CUtensorMap of_messages; /* (column, row, 0, 0, 0) */
 } bsd_sm90_map_cache;
 
-/* Maps of `count` tensors with so many heads each. Where a tensor's data is NULL there is no map. *slot is
- * where the pass keeps the cache (NULL at first). Errors: MEMORY. */
+/* Maps of `count` tensors with so many heads each, and one of all messages. Where a tensor's data is NULL there
+ * is no map. *slot is where the pass keeps the cache (NULL at first). Errors: MEMORY. */
 bsd_status bsd_sm90_maps_find(const bsd_call *call, const int32_t *steps, const bsd_tensor *tensors,
                               const int64_t *heads, int count, void **slot,
                               const bsd_sm90_map_cache **found, bsd_error *error);

@@ -82,10 +82,11 @@ template <int Places> struct sm90_place {
 static __device__ __forceinline__ bsd_cuda_token sm90_token(const sm90_lists &l, int at,
                                                             uint32_t how, int slot) {
   const int map = how >> BSD_SM90_MAP_SHIFT;
-  if (map != BSD_SM90_GATHER) {
-    const int32_t residue = how & ((1 << BSD_SM90_MAP_SHIFT) - 1);
+  const int32_t residue = how & ((1 << BSD_SM90_MAP_SHIFT) - 1);
+  if (map < BSD_SM90_STEPS)
     return {(at + slot) * l.steps[map] + residue, 0};
-  }
+  if (map == BSD_SM90_MESSAGE)
+    return {at + slot, residue + 1};
   const int2 v = __ldg(reinterpret_cast<const int2 *>(l.slots + at + slot));
   return {v.x, v.y};
 }
@@ -129,7 +130,7 @@ static __device__ __forceinline__ void sm90_load(uint32_t to, const bsd_sm90_map
 }
 
 static __device__ __forceinline__ bool sm90_by_map(const sm90_lists &l, uint32_t how) {
-  return l.use_maps && how < static_cast<uint32_t>(BSD_SM90_GATHER) << BSD_SM90_MAP_SHIFT;
+  return l.use_maps && how >> BSD_SM90_MAP_SHIFT < BSD_SM90_STEPS;
 }
 
 /* After sm90_gather: waits for the warp's copies, makes them visible to wgmma, arrives. */

@@ -15,7 +15,7 @@ static const bsd_fragment *whole_fragment(const bsd_tile *tile, const bsd_fragme
   for (int32_t f = 0; f < tile->nfragments; f++) {
     const bsd_fragment *at = &fragments[tile->fragment + f];
     if (at->slot <= first && at->slot + at->count >= first + SLOTS)
-      return at->source == 0 ? at : NULL;
+      return at;
   }
   return NULL;
 }
@@ -31,7 +31,7 @@ static void count_steps(const bsd_tile *tiles, int64_t ntiles, const bsd_fragmen
   for (int64_t t = 0; t < ntiles; t++)
     for (int64_t part = 0; part < parts; part++) {
       const bsd_fragment *f = whole_fragment(&tiles[t], fragments, part * SLOTS);
-      if (f == NULL)
+      if (f == NULL || f->source != 0)
         continue;
       for (int c = 0; c < COUNTED_STEPS; c++)
         if (counts[c].step == f->step || counts[c].tiles == 0) {
@@ -89,6 +89,9 @@ static bsd_status gather(const bsd_tile *tile, const bsd_fragment *fragments, in
 }
 
 static int map_of(const bsd_sm90_arrays *to, const bsd_fragment *f) {
+  if (f != NULL && f->source > 0)
+    return f->step == 1 && f->source <= 1 << BSD_SM90_MAP_SHIFT ? BSD_SM90_MESSAGE
+                                                                : BSD_SM90_GATHER;
   for (int s = 0; s < BSD_SM90_STEPS && f != NULL; s++)
     if (to->steps[s] == f->step && f->step < 1 << BSD_SM90_MAP_SHIFT)
       return s;
@@ -111,6 +114,11 @@ static bsd_status make_tile(const bsd_tile *tile, const bsd_fragment *fragments,
     return gather(tile, fragments, first, keep, end, to, error);
   }
   const int64_t token = f->first + (first - f->slot) * f->step;
+  if (map == BSD_SM90_MESSAGE) {
+    made->at = (int32_t)token;
+    made->how = (uint32_t)map << BSD_SM90_MAP_SHIFT | (uint32_t)(f->source - 1);
+    return BSD_OK;
+  }
   made->at = (int32_t)(token / f->step);
   made->how = (uint32_t)(map << BSD_SM90_MAP_SHIFT) | (uint32_t)(token % f->step);
   return BSD_OK;

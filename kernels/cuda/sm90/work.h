@@ -18,6 +18,7 @@ enum {
   BSD_SM90_FIRST = 32,     /* entries that stand in the item itself too */
   BSD_SM90_STEPS = 4,      /* tensor maps of a launch: distinct distances between a tile's tokens */
   BSD_SM90_GATHER = 255,   /* in place of a map: the tile's tokens are looked up one by one */
+  BSD_SM90_MESSAGE = 254,  /* the same: they are consecutive rows of a message */
   BSD_SM90_TILE_BITS = 24, /* of an entry: the tile's number; then active bits, then mask bits */
   BSD_SM90_MASK_SHIFT = 28,
   BSD_SM90_MAP_SHIFT = 24, /* of bsd_sm90_tile.how */
@@ -25,8 +26,8 @@ enum {
   BSD_SM90_BACKWARD = 1
 };
 
-/* A tile. By map: slot s holds token (at + s)*step + residue, all 64 are tokens. Gathered: slot s holds
- * slots[at + s]. */
+/* A tile. By map: slot s holds token (at + s)*step + residue, all 64 are tokens. Of a message: slot s holds
+ * token at + s of source residue + 1, all 64 are tokens. Gathered: slot s holds slots[at + s]. */
 typedef struct bsd_sm90_tile {
   int32_t at;
   uint32_t how; /* map << 24 | residue */
