@@ -70,12 +70,35 @@ static int add_flat_rates(double flops_per_second, bench_cost_model *model, cli_
   return code;
 }
 
+/* ---- files of other machines -------------------------------------------------------------- */
+
+static int has_kernel(const bench_cost_model *model, const char *kernel) {
+  for (int64_t i = 0; i < model->model.nrates; i++)
+    if (strcmp(model->rates[i].kernel, kernel) == 0)
+      return 1;
+  return 0;
+}
+
+/* A simulation runs nothing: on a machine without the file's device its rates stand for those of the CPU. */
+static int lend_rates(bench_cost_model *model, cli_error *error) {
+  int64_t n = model->model.nrates;
+  int code = CLI_GOOD;
+  for (int64_t i = 0; i < n && code == CLI_GOOD; i++) {
+    bsd_cost_rate rate = model->rates[i];
+    snprintf(rate.kernel, sizeof rate.kernel, "cpu");
+    code = bench_cost_model_add(model, &rate, NAN, error);
+  }
+  return code;
+}
+
 /* ---- together ---------------------------------------------------------------------------- */
 
 static int make_model(const bench_options *o, bench_cost_model *model, cli_error *error) {
   int code = CLI_GOOD;
   if (o->cost_model_file != NULL)
     code = bench_cost_file_read(o->cost_model_file, model, error);
+  if (code == CLI_GOOD && o->simulate.count > 0 && !has_kernel(model, "cpu"))
+    code = lend_rates(model, error);
   if (code == CLI_GOOD && o->link.given) {
     model->model.host = o->link.host;
     model->model.network = o->link.network;

@@ -295,6 +295,10 @@ cat >rates.model <<'EOF_RATES'
 EOF_RATES
 go 1 -l 640 --pattern 'blocks=full' --cost-model rates.model
 judge "a written cost model" predicted.fwd_ms=0.2
+sed 's/"cpu"/"sm90"/' rates.model >gpu.model
+go 1 -l 640 --pattern 'blocks=full' --simulate 1 --cost-model gpu.model
+judge "rates of another machine" predicted.fwd_ms=0.2
+rm -f gpu.model
 go 1 -l 640 --pattern 'blocks=full' --rate 0.001
 judge rate predicted.fwd_ms=52.4288 predicted.bwd_ms=131.072
 refused "absent.model: .*No such file" --cost-model absent.model
