@@ -61,7 +61,11 @@ static void fill(uint64_t seed, bench_tensor_id tensor, bsd_dtype dtype, bsd_dty
                  int64_t first, int64_t count, void *out) {
   uint64_t stream = stream_of(seed, tensor);
   int64_t width = kind == BSD_F32 ? 4 : 2;
-#pragma omp parallel for schedule(static) if (count > PIECE)
+  if (count <= PIECE) { /* also when many threads each make a few: no team for them */
+    fill_piece(stream, dtype, kind, first, first + count, out);
+    return;
+  }
+#pragma omp parallel for schedule(static)
   for (int64_t at = 0; at < count; at += PIECE) {
     int64_t end = at + PIECE < count ? at + PIECE : count;
     fill_piece(stream, dtype, kind, first + at, first + end, (char *)out + at * width);

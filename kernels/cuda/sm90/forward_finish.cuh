@@ -63,21 +63,29 @@ __device__ __forceinline__ void scatter_output(const consumer<C> &c, int lane, i
   }
 }
 
-/* One row's o and lse merged into the accumulators: this thread's columns. `before`: their lse. */
+/* One row's o and lse merged into the accumulators: this thread's columns, several loads under way at once.
+ * `before`: their lse. */
 template <class C>
 __device__ __forceinline__ void merge_row(const consumer<C> &c, int lane, int r, int64_t query,
                                           float factor, float lse, float before) {
+  constexpr int LOADS = 8;
   const float most = fmaxf(before, lse);
   const float w0 = expf(before - most), w1 = expf(lse - most), sum = w0 + w1;
-  float *acc = c.p.acc_o + query * C::D + 2 * (lane % 4);
+  const float keep = w0 / sum, add = w1 / sum * factor;
+  float2 *acc = reinterpret_cast<float2 *>(c.p.acc_o + query * C::D) + lane % 4;
 #pragma unroll
-  for (int i = 0; i < C::D / 8; i++) {
-    float2 *to = reinterpret_cast<float2 *>(acc + 8 * i);
-    const float a = r ? c.o[4 * i + 2] : c.o[4 * i], b = r ? c.o[4 * i + 3] : c.o[4 * i + 1];
-    float2 v = *to;
-    v.x = (w0 * v.x + w1 * (a * factor)) / sum;
-    v.y = (w0 * v.y + w1 * (b * factor)) / sum;
-    *to = v;
+  for (int begin = 0; begin < C::D / 8; begin += LOADS) {
+    float2 v[LOADS];
+#pragma unroll
+    for (int i = 0; i < LOADS; i++)
+      v[i] = acc[4 * (begin + i)];
+#pragma unroll
+    for (int i = 0; i < LOADS; i++) {
+      const int at = 4 * (begin + i) + 2 * r;
+      v[i].x = fmaf(add, c.o[at], keep * v[i].x);
+      v[i].y = fmaf(add, c.o[at + 1], keep * v[i].y);
+      acc[4 * (begin + i)] = v[i];
+    }
   }
   if (lane % 4 == 0)
     c.p.acc_lse[query] = most + logf(sum);
