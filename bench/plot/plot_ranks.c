@@ -71,15 +71,20 @@ static int byte_tics(double low, double high, double *tics, char texts[TICS][PLO
 
 /* ---- efficiency -------------------------------------------------------------------------- */
 
-static int has_efficiency(const bench_result *r, int weak) {
-  return (strcmp(r->scaling, "weak") == 0) == weak &&
-         (isfinite(r->efficiency_forward) || isfinite(r->efficiency_backward) ||
-          isfinite(r->predicted_efficiency));
-}
-
 /* Plans alone, under --simulate: every figure of theirs is a prediction. */
 static int is_simulated(const bench_result *r) {
   return isnan(r->forward.ms) && isnan(r->backward.ms);
+}
+
+/* A run on one rank that is no part of a scaling study says nothing here, and would take a line's place. */
+static int is_alone(const bench_result *r) {
+  return r->ranks == 1 && r->scaling[0] == '\0' && !is_simulated(r);
+}
+
+static int has_efficiency(const bench_result *r, int weak) {
+  return (strcmp(r->scaling, "weak") == 0) == weak && !is_alone(r) &&
+         (isfinite(r->efficiency_forward) || isfinite(r->efficiency_backward) ||
+          isfinite(r->predicted_efficiency));
 }
 
 static int add_pass(const plot_data *data, const plot_item *item, const char *pass,
