@@ -1,4 +1,4 @@
-/* work.c - row groups and the order of work items; puts them into device memory. See work.h.
+/* work.c - row groups and their work items; puts them into device memory. See work.h.
  *
  * Members that come one after another in a list's *sequence* are tried as a group: the query heads of a KV
  * head, the tiles of a block, then the rows at the distance at which the list's rows resemble each other
@@ -12,21 +12,18 @@
 #include <string.h>
 
 #include "../../../src/memory.h"
+#include "order.h"
 #include "tiles.h"
 
 enum {
   DISTANCES = 8, /* tried */
   SAMPLES = 32,  /* rows compared for each */
-  ITEM_COST = 3, /* what an item costs beside its entries, in entries */
   ALIGNMENT = 256
 };
 
 /* Hundredths of a member that an entry of the unions must serve on average where items fill all rounds, by the
  * width of the items; below, items of one member are faster. */
 static const int64_t least_shared[BSD_SM90_MEMBERS + 1] = {0, 0, 130, 170, 190};
-
-/* Keys and values of the KV heads of a run: what the L2 cache holds. */
-static const int64_t run_bytes = INT64_C(32) << 20;
 
 typedef struct builder {
   const bsd_kernel_shape *shape;
@@ -260,105 +257,7 @@ static bsd_status add_list(builder *b, const bsd_sm90_cut *cut, int width, bsd_s
   return BSD_OK;
 }
 
-/* ---- order -------------------------------------------------------------------------------------- */
-
-typedef struct keyed_item {
-  int64_t run, weight, place;
-} keyed_item;
-
-static int compare(int64_t a, int64_t b) {
-  return (a > b) - (a < b);
-}
-
-/* By run of KV heads, longest first, else as made. */
-static int compare_items(const void *a, const void *b) {
-  const keyed_item *x = a, *y = b;
-  const int by_run = compare(x->run, y->run), by_weight = compare(y->weight, x->weight);
-  return by_run ? by_run : by_weight ? by_weight : compare(x->place, y->place);
-}
-
-static void sort_items(const builder *b, const bsd_sm90_item *items, int64_t n,
-                       keyed_item *sorted) {
-  int64_t blocks = 1;
-  for (int64_t i = 0; i < b->pass->nlists; i++)
-    blocks = bsd_max(blocks, b->pass->lists[i].nblocks);
-  const int64_t head_bytes = blocks * b->shape->block * b->shape->head_dim * 4;
-  const int64_t run = bsd_max(1, run_bytes / head_bytes);
-  for (int64_t i = 0; i < n; i++)
-    sorted[i] = (keyed_item){items[i].kv_head / run,
-                             (int64_t)items[i].count * items[i].nheads + ITEM_COST, i};
-  if (n > 0)
-    qsort(sorted, (size_t)n, sizeof *sorted, compare_items);
-}
-
-typedef struct place {
-  int64_t load, cta, items;
-} place;
-
-static int is_less(const place *a, const place *b) {
-  return a->load != b->load ? a->load < b->load : a->cta < b->cta;
-}
-
-/* Restores the heap after its first element has grown. */
-static void sink(place *heap, int64_t n) {
-  for (int64_t i = 0, child; (child = 2 * i + 1) < n; i = child) {
-    if (child + 1 < n && is_less(&heap[child + 1], &heap[child]))
-      child++;
-    if (is_less(&heap[i], &heap[child]))
-      return;
-    const place p = heap[i];
-    heap[i] = heap[child];
-    heap[child] = p;
-  }
-}
-
-/* Deals the items, in order, each to the CTA that has least to do; to[i]: where item i goes. Returns the
- * number of items with the empty ones. */
-static int64_t deal(const keyed_item *sorted, int64_t n, int64_t places, place *heap, int64_t *to) {
-  int64_t rounds = 0;
-  for (int64_t c = 0; c < places; c++)
-    heap[c] = (place){0, c, 0};
-  for (int64_t i = 0; i < n; i++) {
-    to[i] = heap->items++ * places + heap->cta;
-    rounds = bsd_max(rounds, heap->items);
-    heap->load += sorted[i].weight;
-    sink(heap, places);
-  }
-  return n <= places ? n : rounds * places;
-}
-
-/* The items from `first` on, ordered for a launch of so many CTAs. */
-static bsd_status order_items(const builder *b, int64_t first, int64_t places, bsd_sm90_arrays *out,
-                              bsd_error *error) {
-  const int64_t n = out->nitems - first;
-  keyed_item *sorted = NULL;
-  place *heap = NULL;
-  int64_t *to = NULL;
-  bsd_sm90_item *from = NULL;
-  bsd_status status = bsd_alloc(&sorted, n, sizeof *sorted, error);
-  if (status == BSD_OK)
-    status = bsd_alloc(&heap, places, sizeof *heap, error);
-  if (status == BSD_OK)
-    status = bsd_alloc(&to, n, sizeof *to, error);
-  if (status == BSD_OK)
-    status = bsd_alloc(&from, n, sizeof *from, error);
-  if (status == BSD_OK && n > 0) {
-    memcpy(from, out->items + first, (size_t)n * sizeof *from);
-    sort_items(b, from, n, sorted);
-    const int64_t dealt = deal(sorted, n, places, heap, to);
-    status = bsd_grow(&out->items, &out->item_room, first + dealt, sizeof *out->items, error);
-    for (int64_t i = 0; i < dealt && status == BSD_OK; i++)
-      out->items[first + i] = (bsd_sm90_item){.rows = {-1, -1, -1, -1}, .nheads = 1};
-    for (int64_t i = 0; i < n && status == BSD_OK; i++)
-      out->items[first + to[i]] = from[sorted[i].place];
-    out->nitems = first + dealt;
-  }
-  bsd_free(sorted);
-  bsd_free(heap);
-  bsd_free(to);
-  bsd_free(from);
-  return status;
-}
+/* ---- one stage, one pass ------------------------------------------------------------------------ */
 
 /* What an item holds a copy of. */
 static void fill_items(const bsd_sm90_arrays *a, bsd_sm90_arrays *out) {
@@ -375,8 +274,6 @@ static void fill_items(const bsd_sm90_arrays *a, bsd_sm90_arrays *out) {
       }
   }
 }
-
-/* ---- one stage, one pass ------------------------------------------------------------------------ */
 
 /* All lists' items of a stage, in items of `width`, at the end of `out`. */
 static bsd_status try_width(builder *b, bsd_sm90_cut *cuts, int stage, int width,
@@ -422,7 +319,8 @@ static bsd_status add_stage(builder *b, bsd_sm90_cut *cuts, int stage, bsd_sm90_
     BSD_TRY(try_width(b, cuts, stage, 1, out, error));
   }
   made->items = NULL;
-  BSD_TRY(order_items(b, first, b->places[made->grouped ? 0 : 1], out, error));
+  BSD_TRY(
+      bsd_sm90_order_items(b->shape, b->pass, first, b->places[made->grouped ? 0 : 1], out, error));
   made->nitems = out->nitems - first;
   return BSD_OK;
 }
