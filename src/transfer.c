@@ -16,8 +16,10 @@ typedef struct transfer {
   int64_t row;            /* bytes of a token in a plane */
   bsd_position_run *runs; /* [nranks] what each rank passes or asks for */
   char *global;           /* [outer][runs[me].count][row] */
-  char *local;            /* [outer][local n][row], host */
-  char **buffers;         /* [2 * nranks] messages */
+  int64_t local_first;    /* this rank's tokens that `local` holds: all, or what a gather wants */
+  int64_t local_count;
+  char *local;    /* [outer][local_count][row], host */
+  char **buffers; /* [2 * nranks] messages */
 } transfer;
 
 /* Tokens of a rank before a position. */
@@ -61,7 +63,7 @@ static void copy_local(const transfer *t, int holder, char *message, int into_me
   int64_t first, count = local_range(t, t->plan->rank, holder, &first), o;
   size_t bytes = (size_t)(count * t->row);
   for (o = 0; o < t->outer && bytes > 0; o++) {
-    char *local = t->local + (o * t->plan->local_length + first) * t->row;
+    char *local = t->local + (o * t->local_count + first - t->local_first) * t->row;
     memcpy(into_message ? message : local, into_message ? local : message, bytes);
     message += bytes;
   }
@@ -216,33 +218,35 @@ static int64_t wanted_tokens(const transfer *t, int64_t *first) {
   return bsd_max(end - *first, 0);
 }
 
-/* Copies what a gather wants of the device's memory. */
+/* Copies the tokens that `local` is to hold out of the device's memory. */
 static bsd_status copy_out(transfer *t, const void *device_memory, void *stream, bsd_error *error) {
   const bsd_backend_table *backend = t->plan->context->backend;
   void *device = t->plan->context->device;
-  int64_t first, count = wanted_tokens(t, &first), plane = t->plan->local_length * t->row;
-  int64_t pieces = count == t->plan->local_length ? 1 : t->outer, o;
-  int64_t bytes = pieces == 1 ? t->outer * plane : count * t->row;
-  if (pieces == 1)
-    first = 0;
-  for (o = 0; o < pieces && bytes > 0; o++) {
-    int64_t at = o * plane + first * t->row;
-    BSD_TRY(backend->copy_out(device, t->local + at, (const char *)device_memory + at, bytes,
-                              stream, error));
-  }
+  int64_t plane = t->plan->local_length * t->row, bytes = t->local_count * t->row, o;
+  if (bytes == plane && bytes > 0) /* the planes are neighbours there too */
+    BSD_TRY(backend->copy_out(device, t->local, device_memory, t->outer * bytes, stream, error));
+  for (o = 0; o < t->outer && bytes > 0 && bytes < plane; o++)
+    BSD_TRY(backend->copy_out(device, t->local + o * bytes,
+                              (const char *)device_memory + o * plane + t->local_first * t->row,
+                              bytes, stream, error));
   return backend->synchronize(device, stream, error);
 }
 
-/* On the CPU the caller's memory is used in place, on a device through a host copy. */
+/* On the CPU the caller's memory is used in place, on a device through a host copy, of a gather only of what
+ * is wanted. */
 static bsd_status run(transfer *t, int scatter, void *device_memory, void *stream,
                       bsd_error *error) {
   const bsd_backend_table *backend = t->plan->context->backend;
   void *device = t->plan->context->device;
-  int64_t bytes = t->outer * t->plan->local_length * t->row;
+  int64_t bytes;
+  t->local_count = t->plan->local_length;
   if (backend->id == BSD_BACKEND_CPU) {
     t->local = device_memory;
     return exchange(t, scatter, error);
   }
+  if (!scatter)
+    t->local_count = wanted_tokens(t, &t->local_first);
+  bytes = t->outer * t->local_count * t->row;
   BSD_TRY(bsd_alloc(&t->local, bytes, 1, error));
   if (!scatter)
     BSD_TRY(copy_out(t, device_memory, stream, error));

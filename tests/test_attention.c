@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/kernels.h"
 #include "oracle.h"
+#include "src/context.h"
 #include "support/attention.h"
 #include "support/device.h"
 #include "support/library.h"
@@ -273,6 +275,86 @@ START_TEST(scatter_and_gather_are_inverse) {
 }
 END_TEST
 
+/* ---- a gather from a device's memory ---- */
+
+/* What copies out of the pretended device wrote to on the host. */
+static struct {
+  int64_t bytes;
+  const char *first, *end;
+} written;
+
+static bsd_status watch_copy_out(void *device, void *host, const void *from, int64_t bytes,
+                                 void *stream, bsd_error *error) {
+  const char *begin = host;
+  (void)device, (void)stream, (void)error;
+  if (written.bytes == 0 || begin < written.first)
+    written.first = begin;
+  if (written.bytes == 0 || begin + bytes > written.end)
+    written.end = begin + bytes;
+  written.bytes += bytes;
+  memcpy(host, from, (size_t)bytes);
+  return BSD_OK;
+}
+
+/* All ranks ask for the lse of [first, end), which this rank's backend copies out as a device's would. Returns
+ * what is wrong, NULL if nothing. */
+static const char *gather_lse(bsd_context *context, bsd_plan *plan, const oracle_problem *p,
+                              int64_t first, int64_t end) {
+  int64_t local = 0, planes = p->batch * p->heads, count = end - first, wanted = 0, wrong = 0;
+  library_expect(bsd_plan_local_length(plan, &local), context, "bsd_plan_local_length");
+  int64_t *positions = oracle_alloc(local, sizeof *positions);
+  library_expect(bsd_plan_local_positions(plan, positions), context, "bsd_plan_local_positions");
+  float *held = oracle_alloc(planes * local, sizeof *held);
+  float *back = oracle_alloc(planes * count, sizeof *back);
+  for (int64_t x = 0; x < planes * local; x++)
+    held[x] = (float)(x / local * p->n + positions[x % local]);
+  for (int64_t x = 0; x < local; x++)
+    wanted += positions[x] >= first && positions[x] < end;
+  const bsd_backend_table *backend = context->backend;
+  bsd_backend_table pretended = *backend;
+  pretended.id = BSD_BACKEND_CUDA;
+  pretended.copy_out = watch_copy_out;
+  memset(&written, 0, sizeof written);
+  context->backend = &pretended;
+  bsd_status status = bsd_gather(plan, BSD_TENSOR_LSE, held, first, count, back, NULL);
+  context->backend = backend;
+  library_expect(status, context, "bsd_gather");
+  for (int64_t x = 0; x < planes * count; x++)
+    wrong += back[x] != (float)(x / count * p->n + first + x % count);
+  free(positions);
+  free(held);
+  free(back);
+  if (wrong > 0)
+    return "not the positions' values";
+  if (written.bytes != planes * wanted * (int64_t)sizeof(float))
+    return "other tokens copied than those wanted";
+  return written.end - written.first == written.bytes ? NULL
+                                                      : "host memory for more than is wanted";
+}
+
+START_TEST(gathers_from_a_device_take_only_what_is_wanted) {
+  bsd_context *context = world_context(1);
+  for (int64_t x = 0; x < test_count(15) && device_backend() == BSD_BACKEND_CPU; x++) {
+    random_problem *problem = random_problem_create((uint64_t)(5000 + x), limits);
+    int64_t n = problem->p.n, first = n * (x % 4) / 4, count = x % 5 == 0 ? n : 1 + x % 7 * n / 16;
+    random_layout layout =
+        random_layout_create(&problem->p, (bsd_layout_kind)(x % 5), world_size(), 5000);
+    bsd_problem wanted = library_problem(&problem->p, BSD_F32, layout.spec);
+    bsd_pattern *pattern = library_pattern(&problem->p.pattern);
+    bsd_plan *plan = NULL;
+    library_expect(bsd_plan_create(context, pattern, &wanted, &plan), context, "bsd_plan_create");
+    const char *wrong = gather_lse(context, plan, &problem->p, count == n ? 0 : first,
+                                   first + count < n && count < n ? first + count : n);
+    suite_expect(wrong == NULL, explain(problem, "gather from a device", wrong ? wrong : ""));
+    bsd_plan_destroy(plan);
+    bsd_pattern_destroy(pattern);
+    random_layout_free(&layout);
+    random_problem_free(problem);
+  }
+  bsd_context_destroy(context);
+}
+END_TEST
+
 int main(int argc, char **argv) {
   TCase *tests = tcase_create("attention");
   tcase_set_timeout(tests, 300);
@@ -281,5 +363,6 @@ int main(int argc, char **argv) {
   tcase_add_test(tests, ranks_do_not_change_bits);
   tcase_add_test(tests, repeats_do_not_change_bits);
   tcase_add_test(tests, scatter_and_gather_are_inverse);
+  tcase_add_test(tests, gathers_from_a_device_take_only_what_is_wanted);
   return suite_run("attention", tests, &argc, &argv);
 }
