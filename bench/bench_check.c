@@ -139,12 +139,15 @@ static int know_from_library(checking *c, bench_unit *unit, int mine, cli_error 
 /* Makes lse and delta known where a sampled key needs them. */
 static int know(checking *c, bench_unit *unit, int mine, cli_error *error) {
   double rows = 0; /* the same decision on all ranks */
-  if (mine)
-    rows = (double)bench_unit_see(unit, c->sample.keys, c->sample.nkeys);
-  int code = cli_max(c->session->world, &rows, 1, error);
+  int code = CLI_GOOD;
+  if (c->sample.most_rows > 0) {
+    if (mine)
+      rows = (double)bench_unit_see(unit, c->sample.keys, c->sample.nkeys);
+    code = cli_max(c->session->world, &rows, 1, error);
+  }
   if (code != CLI_GOOD)
     return code;
-  if (rows > (double)c->sample.most_rows) {
+  if (c->sample.most_rows == 0 || rows > (double)c->sample.most_rows) {
     c->from_library = 1;
     return know_from_library(c, unit, mine, error);
   }

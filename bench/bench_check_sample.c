@@ -2,7 +2,12 @@
  *
  * A query row costs the oracle about 3 n steps to find its keys and 4 D for each of them; a key costs as
  * much for each query that sees it, of which there are on average as many as keys of a query. One key may
- * be seen by many more: what the rows of the sampled ones cost is counted before they are computed. */
+ * be seen by many more: what the rows of the sampled ones cost is counted before they are computed. From the
+ * library's own lse a key costs little: its column of blocks, and 4 D for each query.
+ *
+ * The error of a few rows, over their rounding error, is a matter of chance: of samples of one key of two heads,
+ * one in fifty exceeds a bound that the whole tensor keeps with a fifth to spare. So of each KV head, which a
+ * rank may judge alone, at least 64 rows of each tensor are compared. */
 #include "bench/bench_check_sample.h"
 
 #include <math.h>
@@ -10,9 +15,9 @@
 
 #include "tests/oracle.h"
 
-enum { MOST_UNITS = 4, MOST_QUERIES = 64, MOST_KEYS = 16 };
+enum { MOST_UNITS = 4, ROWS = 64, LEAST_QUERIES = 4 };
 static const double all_steps = 3e9;    /* compare all rows if that takes no more steps */
-static const double sample_steps = 2e9; /* else this many for the queries and this many for keys */
+static const double sample_steps = 2e9; /* else about this many for queries and for keys each */
 static const double input_step = 20;    /* to make an element of the inputs again */
 static const double input_steps = 1e10; /* for all units */
 
@@ -29,17 +34,24 @@ static int compare(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* At most *count different numbers of [0, n), ascending; all of them if *count >= n. */
+static int holds(const int64_t *list, int64_t count, int64_t value) {
+  for (int64_t x = 0; x < count; x++)
+    if (list[x] == value)
+      return 1;
+  return 0;
+}
+
+/* *count different numbers of [0, n), ascending; all of them if *count >= n. */
 static int64_t *choose(int64_t n, int64_t *count) {
   int64_t taken = *count < n ? *count : n, kept = 0;
   int64_t *list = oracle_alloc(taken, sizeof *list);
-  for (int64_t x = 0; x < taken; x++)
-    list[x] = taken == n ? x : pick(x, n);
+  for (int64_t x = 0; kept < taken; x++) {
+    int64_t value = taken == n ? x : pick(x, n);
+    if (taken == n || !holds(list, kept, value))
+      list[kept++] = value;
+  }
   qsort(list, (size_t)taken, sizeof *list, compare);
-  for (int64_t x = 0; x < taken; x++)
-    if (kept == 0 || list[kept - 1] != list[x])
-      list[kept++] = list[x];
-  *count = kept;
+  *count = taken;
   return list;
 }
 
@@ -47,19 +59,9 @@ static int64_t clamp(double x, int64_t low, int64_t high) {
   return x < (double)low ? low : x > (double)high ? high : (int64_t)x;
 }
 
-/* A sample of a backward check: its keys' own cost is small where the library's lse is taken. */
-static void sample_keys(bench_sample *sample, double column, double row) {
-  sample->nkeys = clamp(sample_steps / ((double)sample->nunits * column), 1, MOST_KEYS);
-  sample->most_rows = (int64_t)(4 * sample_steps / row);
-  if (column > sample_steps) {
-    sample->nkeys = MOST_KEYS;
-    sample->most_rows = 0;
-  }
-}
-
 bench_sample bench_sample_create(const bsd_problem *problem, int64_t active_pairs, int backward) {
   double n = (double)problem->length, G = (double)(problem->heads / problem->kv_heads);
-  double D = (double)problem->head_dim;
+  double D = (double)problem->head_dim, blocks = n / (double)problem->block;
   double seen = (double)active_pairs / ((double)problem->heads * n);
   double row = 3 * n + 4 * seen * D, inputs = (backward ? 2 * G + 2 : G + 2) * n * D;
   int64_t all_units = problem->batch * problem->kv_heads;
@@ -68,13 +70,16 @@ bench_sample bench_sample_create(const bsd_problem *problem, int64_t active_pair
                          .nkeys = problem->length,
                          .most_rows = INT64_MAX};
   if ((double)all_units * G * n * row * (backward ? 4 : 1) > all_steps) {
-    double column = (seen + 1) * row * G;
-    int64_t most_units = all_units < MOST_UNITS ? all_units : MOST_UNITS;
-    sample.nunits = clamp(input_steps / (input_step * inputs), 1, most_units);
-    if (column < sample_steps)
-      sample.nunits = clamp(sample_steps / column, 1, sample.nunits);
-    sample.nqueries = clamp(sample_steps / ((double)sample.nunits * G * row), 4, MOST_QUERIES);
-    sample_keys(&sample, column, row);
+    int64_t least = clamp(ceil(ROWS / G), LEAST_QUERIES, ROWS);
+    double queries = (double)least * G * row; /* the least that a unit takes */
+    double keys = ROWS * G * (n + blocks * blocks + 4 * seen * D);
+    int64_t most_units = clamp(input_steps / (input_step * inputs), 1, MOST_UNITS);
+    most_units = clamp(sample_steps / fmax(queries, backward ? keys : 0), 1, most_units);
+    sample.nunits = all_units < most_units ? all_units : most_units;
+    double share = sample_steps / (double)sample.nunits;
+    sample.nqueries = clamp(share / (G * row), least, ROWS);
+    sample.nkeys = ROWS;
+    sample.most_rows = ROWS * (seen + 1) * row * G <= share ? (int64_t)(4 * share / row) : 0;
   }
   sample.units = choose(all_units, &sample.nunits);
   sample.queries = choose(problem->length, &sample.nqueries);

@@ -8,9 +8,9 @@ typedef struct bench_sample {
   int64_t *units;          /* b * kv_heads + KV head, ascending */
   int64_t *queries, *keys; /* positions, ascending; with n of them all rows are compared */
   int64_t nunits, nqueries, nkeys;
-  int64_t
-      most_rows; /* that see a key of a unit and that the oracle may compute; beyond it, and where that
-                      * is 0, they start from the library's own o and lse */
+  /* Rows that see a key of a unit and that the oracle may compute; if there are more, and if this is 0, they
+   * start from the library's own o and lse. */
+  int64_t most_rows;
 } bench_sample;
 
 /* Pure: the same on all ranks. active_pairs is the plan's. Ends the program without memory. */

@@ -5,6 +5,7 @@
 #include <check.h>
 
 #include "bench/bench_check.h"
+#include "bench/bench_check_sample.h"
 #include "bench/bench_tensors.h"
 #include "bench/bench_time.h"
 
@@ -104,8 +105,8 @@ START_TEST(test_sample) {
   ran *r = run("-l 16000 --heads 2 --dim 8 --pattern w=64;w=512,r=8 --block 16");
   bench_check check = check_of(r, &r->cases.items[0]);
   ck_assert_int_eq(check.pass, 1);
-  ck_assert_int_lt(check.rows, 100);
-  ck_assert_int_gt(check.keys, 3);
+  ck_assert_int_eq(check.rows, 64);
+  ck_assert_int_eq(check.keys, 64);
   ck_assert_int_eq(check.from_library, 0);
   expect_caught(r);
   end(r);
@@ -117,10 +118,38 @@ START_TEST(test_sample_from_library) {
   ran *r = run("-l 128K --preset longnet --heads 1 --dim 8");
   bench_check check = check_of(r, &r->cases.items[0]);
   ck_assert_int_eq(check.pass, 1);
-  ck_assert_int_gt(check.keys, 3);
+  ck_assert_int_eq(check.keys, 64);
   ck_assert_int_eq(check.from_library, 1);
   expect_caught(r);
   end(r);
+}
+END_TEST
+
+/* A bound on a norm means something of many rows only: what a rank may judge alone, one KV head, has enough. */
+START_TEST(test_samples_are_large) {
+  const struct {
+    int64_t n, heads, kv_heads, block;
+    double density;
+  } shapes[] = {{32768, 8, 8, 128, 0.05},   {32768, 8, 8, 64, 0.05}, {8192, 8, 8, 64, 0.1},
+                {8192, 8, 8, 64, 0.23},     {8192, 8, 8, 64, 0.02},  {131072, 32, 8, 64, 1},
+                {1048576, 8, 1, 64, 0.005}, {16000, 2, 2, 16, 0.005}};
+  for (size_t x = 0; x < sizeof shapes / sizeof shapes[0]; x++) {
+    int64_t n = shapes[x].n, heads = shapes[x].heads;
+    bsd_problem problem = {.batch = 1,
+                           .length = n,
+                           .heads = heads,
+                           .kv_heads = shapes[x].kv_heads,
+                           .head_dim = 64,
+                           .block = shapes[x].block};
+    int64_t pairs = (int64_t)(shapes[x].density * (double)heads * (double)n * (double)n);
+    bench_sample sample = bench_sample_create(&problem, pairs, 1);
+    ck_assert_int_lt(sample.nqueries, n);
+    ck_assert_int_ge(sample.nqueries * heads / shapes[x].kv_heads, 64);
+    ck_assert_int_ge(sample.nkeys, 64);
+    for (int64_t y = 1; y < sample.nkeys; y++)
+      ck_assert_int_gt(sample.keys[y], sample.keys[y - 1]);
+    bench_sample_free(&sample);
+  }
 }
 END_TEST
 
@@ -147,6 +176,7 @@ int main(int argc, char **argv) {
   tcase_add_test(tests, test_all_rows);
   tcase_add_test(tests, test_sample);
   tcase_add_test(tests, test_sample_from_library);
+  tcase_add_test(tests, test_samples_are_large);
   tcase_add_test(tests, test_another_pattern);
   Suite *suite = suite_create("bench");
   suite_add_tcase(suite, tests);
