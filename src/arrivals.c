@@ -9,7 +9,6 @@ typedef struct arrivals_work {
   const bsd_share *share;
   bsd_arrivals *to;
   int32_t *token_last; /* [local tokens], of one output head at a time */
-  int64_t *list_of;    /* [branch * head_classes + head class]: share list, or -1 */
 } arrivals_work;
 
 /* ---- what a row reads -------------------------------------------------------------------- */
@@ -80,7 +79,7 @@ static int raise(arrivals_work *w, const bsd_share_list *list, int32_t *row_last
 }
 
 static int raise_pass(arrivals_work *w, int which, int64_t branch, int64_t head_class) {
-  int64_t index = w->list_of[branch * w->share->task->head_classes + head_class];
+  int64_t index = bsd_share_find(w->share, branch, head_class);
   return index >= 0 && raise(w, &w->share->lists[index], w->to->last[which][index]);
 }
 
@@ -117,22 +116,10 @@ static void order_columns(arrivals_work *w, int64_t tokens) {
 
 /* ---- all together ------------------------------------------------------------------------ */
 
-static bsd_status index_lists(arrivals_work *w, bsd_error *error) {
-  const bsd_task *task = w->share->task;
-  int64_t n = task->pattern->nbranches * task->head_classes, i;
-  BSD_TRY(bsd_alloc(&w->list_of, n, sizeof(int64_t), error));
-  for (i = 0; i < n; i++)
-    w->list_of[i] = -1;
-  for (i = 0; i < w->share->nlists; i++)
-    w->list_of[w->share->lists[i].branch * task->head_classes + w->share->lists[i].head_class] = i;
-  return BSD_OK;
-}
-
 static bsd_status work_out(arrivals_work *w, bsd_error *error) {
   const bsd_share *share = w->share;
   int64_t i, tokens = bsd_layout_local_length(share->layout, share->rank);
   int which;
-  BSD_TRY(index_lists(w, error));
   BSD_TRY(bsd_alloc(&w->token_last, tokens, sizeof(int32_t), error));
   for (which = BSD_ROWS; which <= BSD_COLUMNS; which++) {
     BSD_TRY(bsd_alloc(&w->to->last[which], share->nlists, sizeof(int32_t *), error));
@@ -152,7 +139,6 @@ bsd_status bsd_arrivals_create(const bsd_share *share, bsd_arrivals *arrivals, b
   arrivals_work w = {.share = share, .to = &made};
   bsd_status status = share->npeers > 0 ? work_out(&w, error) : BSD_OK;
   bsd_free(w.token_last);
-  bsd_free(w.list_of);
   if (status == BSD_OK)
     *arrivals = made;
   else

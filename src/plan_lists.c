@@ -10,14 +10,7 @@ typedef struct stage_work { /* while lists are being made */
   const bsd_schedule *schedule;
   const bsd_arrivals *arrivals;
   uint8_t *source_stage; /* [npeers + 1] */
-  int64_t *list_of;      /* [branch * head_classes + head class]: share list, or -1 */
 } stage_work;
-
-static const bsd_share_list *list_at(const stage_work *w, int64_t branch, int64_t head_class,
-                                     int64_t *index) {
-  *index = w->list_of[branch * w->share->task->head_classes + head_class];
-  return *index < 0 ? NULL : &w->share->lists[*index];
-}
 
 /* ---- rows in stage order ----------------------------------------------------------------- */
 
@@ -125,7 +118,7 @@ static bsd_status make_passes(const stage_work *w, bsd_plan_lists *lists, bsd_er
   for (b = 0; b < branches; b++) {
     lists->rows[b].lists = list;
     for (c = 0; c < classes; c++)
-      if (list_at(w, b, c, &index) != NULL)
+      if ((index = bsd_share_find(w->share, b, c)) >= 0)
         *list++ = make_list(w->share, lists, index, BSD_ROWS,
                             task->head_class_members + task->head_class_ptr[c],
                             task->head_class_ptr[c + 1] - task->head_class_ptr[c]);
@@ -138,7 +131,7 @@ static bsd_status make_passes(const stage_work *w, bsd_plan_lists *lists, bsd_er
       pass->rows_are_keys = 1;
       for (c = 0; c < classes; c++) {
         int64_t n;
-        if (list_at(w, b, c, &index) == NULL)
+        if ((index = bsd_share_find(w->share, b, c)) < 0)
           continue;
         n = heads_of(task, c, e, lists->heads + heads);
         if (n > 0)
@@ -150,28 +143,16 @@ static bsd_status make_passes(const stage_work *w, bsd_plan_lists *lists, bsd_er
   return BSD_OK;
 }
 
-static bsd_status index_lists(stage_work *w, bsd_error *error) {
-  const bsd_task *task = w->share->task;
-  int64_t n = task->pattern->nbranches * task->head_classes, i;
-  BSD_TRY(bsd_alloc(&w->list_of, n, sizeof(int64_t), error));
-  for (i = 0; i < n; i++)
-    w->list_of[i] = -1;
-  for (i = 0; i < w->share->nlists; i++)
-    w->list_of[w->share->lists[i].branch * task->head_classes + w->share->lists[i].head_class] = i;
-  return BSD_OK;
-}
-
 bsd_status bsd_plan_lists_create(const bsd_share *share, const bsd_schedule *schedule,
                                  const bsd_arrivals *arrivals, bsd_plan_lists *lists,
                                  bsd_error *error) {
   stage_work w = {.share = share, .schedule = schedule, .arrivals = arrivals};
-  bsd_status status = index_lists(&w, error);
-  if (status == BSD_OK && schedule->stages > 1)
+  bsd_status status = BSD_OK;
+  if (schedule->stages > 1)
     status = order_all(&w, lists, error);
   if (status == BSD_OK)
     status = make_passes(&w, lists, error);
   bsd_free(w.source_stage);
-  bsd_free(w.list_of);
   return status; /* the caller frees *lists also after a failure */
 }
 

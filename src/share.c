@@ -253,6 +253,21 @@ static void count_list(bsd_share *share, const bsd_share_list *list) {
   share->active_blocks += heads * blocks;
 }
 
+int64_t bsd_share_find(const bsd_share *share, int64_t branch, int64_t head_class) {
+  int64_t low = 0, high = share->nlists;
+  while (low < high) {
+    int64_t middle = low + (high - low) / 2;
+    const bsd_share_list *list = &share->lists[middle];
+    if (list->branch == branch && list->head_class == head_class)
+      return middle;
+    if (list->branch < branch || (list->branch == branch && list->head_class < head_class))
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return -1;
+}
+
 int64_t bsd_share_kv_tokens(const bsd_share *share, const bsd_bitset *per_kv_class) {
   int64_t g, tokens = 0;
   for (g = 0; g < share->task->kv_heads; g++)

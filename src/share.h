@@ -73,6 +73,9 @@ bsd_status bsd_share_create(const bsd_task *task, const bsd_layout *layout, int 
                             bsd_share **share, bsd_error *error);
 void bsd_share_destroy(bsd_share *share);
 
+/* The index of the list of a branch and head class; -1 where the branch does not serve the class. */
+int64_t bsd_share_find(const bsd_share *share, int64_t branch, int64_t head_class);
+
 /* Tokens of all heads of the task in per-class sets, one batch entry. */
 int64_t bsd_share_kv_tokens(const bsd_share *share, const bsd_bitset *per_kv_class);
 int64_t bsd_share_q_tokens(const bsd_share *share, const bsd_bitset *per_head_class);
