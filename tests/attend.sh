@@ -11,20 +11,12 @@ work=$(mktemp -d) || exit 99
 trap 'rm -rf "$work"' EXIT
 # shellcheck source=tests/mpi-environment.sh
 . "$srcdir/tests/mpi-environment.sh"
+# shellcheck source=tests/counting.sh
+. "$srcdir/tests/counting.sh"
 OMP_NUM_THREADS=1
 OMPI_MCA_ess_singleton_isolated=1 # one rank without mpirun starts no daemon of its own
 export OMP_NUM_THREADS OMPI_MCA_ess_singleton_isolated
 cd "$work" || exit 99
-
-passed=0 failed=0
-good() {
-  passed=$((passed + 1))
-}
-bad() { # SENTENCE
-  failed=$((failed + 1))
-  echo "FAIL: $1"
-  sed 's/^/    /' stdout stderr 2>/dev/null | head -20
-}
 
 make_npy() {
   "$build/tests/make_npy" "$@" || exit 99

@@ -11,20 +11,12 @@ work=$(mktemp -d) || exit 99
 trap 'rm -rf "$work"' EXIT
 # shellcheck source=tests/mpi-environment.sh
 . "$srcdir/tests/mpi-environment.sh"
+# shellcheck source=tests/counting.sh
+. "$srcdir/tests/counting.sh"
 OMP_NUM_THREADS=1
 OPENBLAS_NUM_THREADS=1
 export OMP_NUM_THREADS OPENBLAS_NUM_THREADS
 cd "$work" || exit 99
-
-passed=0 failed=0
-good() {
-  passed=$((passed + 1))
-}
-bad() { # SENTENCE
-  failed=$((failed + 1))
-  echo "FAIL: $1"
-  sed 's/^/    /' stdout stderr 2>/dev/null | head -20
-}
 
 # run RANKS ARGUMENT...: stdout, stderr in files, the exit status in $status.
 run() {

@@ -24,8 +24,8 @@ int plot_judge(const char *directory, cli_error *error) {
   struct stat status;
   char path[PLOT_PATH];
   int code = plot_gnuplot_judge(error);
-  if (code == CLI_GOOD)
-    code = plot_path(directory, "speedup_backward", ".svg.XXXXXXXXXXXX.tmp", path, error);
+  if (code == CLI_GOOD) /* the longest name of all, with that of a process */
+    code = plot_path(directory, "speedup_backward", ".svg.999999999999.tmp", path, error);
   if (code != CLI_GOOD)
     return code;
   if (directory[0] == '\0')

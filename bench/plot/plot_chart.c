@@ -103,6 +103,30 @@ int plot_chart_range(const plot_chart *chart, plot_point *least, plot_point *gre
   return least->x <= greatest->x;
 }
 
+int plot_chart_tics(const plot_chart *chart, int many, int room, double *tics,
+                    char (*texts)[PLOT_NUMBER], const char **labels) {
+  double found[512];
+  int count = 0, kept = 0;
+  for (int i = 0; i < chart->nlines; i++)
+    for (int64_t k = 0; k < chart->lines[i].count && count < 512; k++) {
+      int known = 0;
+      for (int m = 0; m < count && !known; m++)
+        known = found[m] == chart->lines[i].points[k].x;
+      if (!known)
+        found[count++] = chart->lines[i].points[k].x;
+    }
+  for (int i = 0; i < count && kept < room; i++) {
+    double power = log2(found[i]);
+    if (count > many && (power != floor(power) || (int)power % 2 != 0))
+      continue;
+    tics[kept] = found[i];
+    plot_tokens((int64_t)found[i], texts[kept]);
+    labels[kept] = texts[kept];
+    kept++;
+  }
+  return kept;
+}
+
 void plot_chart_free(plot_chart *chart) {
   for (int i = 0; i < chart->nlines; i++)
     free_line(&chart->lines[i]);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "bench/cli.h"
+#include "bench/plot/plot_text.h"
 
 enum { PLOT_LINES = 10, PLOT_LABEL = 96 };
 
@@ -61,6 +62,11 @@ void plot_chart_drop_short(plot_chart *chart, int points);
 
 /* The least and the greatest x and y of all points; false if there is none. */
 int plot_chart_range(const plot_chart *chart, plot_point *least, plot_point *greatest);
+
+/* Tics at the x of points, whole numbers written like tokens: all of them, or, where they are more than `many`, the
+ * powers of four among them. Returns how many, at most `room`. */
+int plot_chart_tics(const plot_chart *chart, int many, int room, double *tics,
+                    char (*texts)[PLOT_NUMBER], const char **labels);
 
 /* Writes NAME.dat and NAME.gp into the directory, and draws NAME.svg. */
 int plot_chart_draw(plot_chart *chart, const char *directory, const char *name, const char *title,

@@ -7,7 +7,7 @@
 #include "bench/plot/plot_figures.h"
 #include "bench/plot/plot_text.h"
 
-enum { TICS = 16 };
+enum { TICS = 16, MANY = 8 };
 
 static int no_memory(cli_error *error) {
   return cli_fail(error, CLI_FAILED, "no memory for a figure");
@@ -26,30 +26,6 @@ static int add(const plot_data *data, const plot_item *item, unsigned ignored, c
   if (line != NULL && !plot_line_add(line, (plot_point){x, y, NAN, NAN}))
     return no_memory(error);
   return CLI_GOOD;
-}
-
-/* Tics at values that occur as x: all, or where they are many only powers of four. */
-static int x_tics(const plot_chart *chart, double *tics, char texts[TICS][PLOT_NUMBER],
-                  const char **labels) {
-  int count = 0, many = 0;
-  for (int sparse = 0; sparse < 2 && (sparse == 0 || many); sparse++) {
-    count = 0;
-    for (int i = 0; i < chart->nlines; i++)
-      for (int64_t k = 0; k < chart->lines[i].count; k++) {
-        double x = chart->lines[i].points[k].x, power = log2(x);
-        int known = sparse && (power != floor(power) || (int)power % 2 != 0);
-        for (int m = 0; m < count && !known; m++)
-          known = tics[m] == x;
-        if (!known && count < TICS)
-          tics[count++] = x;
-      }
-    many = count > 8;
-  }
-  for (int i = 0; i < count; i++) {
-    plot_tokens((int64_t)tics[i], texts[i]);
-    labels[i] = texts[i];
-  }
-  return count;
 }
 
 /* At most TICS powers of two within the range, with their binary units. */
@@ -136,7 +112,7 @@ int plot_efficiency(const plot_data *all, int weak, const char *directory, plot_
                           !plot_line_add(ideal, (plot_point){greatest.x, 100, NAN, NAN})))
       code = no_memory(error);
     chart.x = (plot_axis){PLOT_LOG, least.x / 1.1, greatest.x * 1.1, tics, labels, 0};
-    chart.x.ntics = x_tics(&chart, tics, texts, labels);
+    chart.x.ntics = plot_chart_tics(&chart, MANY, TICS, tics, texts, labels);
     chart.y = (plot_axis){PLOT_LINEAR, 0, fmax(110, greatest.y * 1.05), NULL, NULL, 0};
     snprintf(chart.x_label, sizeof chart.x_label, "ranks");
     snprintf(chart.y_label, sizeof chart.y_label, "%% of ideal");
@@ -284,7 +260,7 @@ int plot_traffic(const plot_data *all, const char *directory, plot_figure *figur
              "--scaling strong, or --simulate 2,4,8,16.");
   else if (code == CLI_GOOD) {
     chart.x = (plot_axis){PLOT_LOG, least.x / 1.1, greatest.x * 1.1, tics[0], labels[0], 0};
-    chart.x.ntics = x_tics(&chart, tics[0], texts[0], labels[0]);
+    chart.x.ntics = plot_chart_tics(&chart, MANY, TICS, tics[0], texts[0], labels[0]);
     chart.y = (plot_axis){PLOT_LOG, foot, greatest.y * 1.5, tics[1], labels[1], 0};
     chart.y.ntics = byte_tics(foot, greatest.y * 1.5, tics[1], texts[1], labels[1]);
     snprintf(chart.x_label, sizeof chart.x_label, by_length ? "tokens in a sequence" : "ranks");

@@ -8,7 +8,7 @@
 #include "bench/plot/plot_figures.h"
 #include "bench/plot/plot_text.h"
 
-enum { TICS = 24 };
+enum { TICS = 24, MANY = 7 };
 
 static const bench_timing *timing_of(const bench_result *r, int backward) {
   return backward ? &r->backward : &r->forward;
@@ -78,31 +78,6 @@ static void mark_memory(const plot_data *data, plot_chart *chart) {
   snprintf(chart->mark, sizeof chart->mark, "dense: out of memory (%s)", bytes);
 }
 
-/* Tics at the lengths that were run, or at powers of four among them where they are many. */
-static int length_tics(const plot_chart *chart, double *tics, char texts[TICS][PLOT_NUMBER],
-                       const char **labels) {
-  double lengths[512];
-  int count = 0, kept = 0;
-  for (int i = 0; i < chart->nlines; i++)
-    for (int64_t k = 0; k < chart->lines[i].count && count < 512; k++) {
-      int known = 0;
-      for (int m = 0; m < count && !known; m++)
-        known = lengths[m] == chart->lines[i].points[k].x;
-      if (!known)
-        lengths[count++] = chart->lines[i].points[k].x;
-    }
-  for (int i = 0; i < count && kept < TICS; i++) {
-    double power = log2(lengths[i]);
-    if (count > 7 && (power != floor(power) || (int)power % 2 != 0))
-      continue;
-    tics[kept] = lengths[i];
-    plot_tokens((int64_t)lengths[i], texts[kept]);
-    labels[kept] = texts[kept];
-    kept++;
-  }
-  return kept;
-}
-
 int plot_time(const plot_data *all, int backward, const char *directory, plot_figure *figure,
               cli_error *error) {
   plot_chart chart = {.mark_x = NAN};
@@ -125,7 +100,7 @@ int plot_time(const plot_data *all, int backward, const char *directory, plot_fi
     mark_memory(data, &chart);
     greatest.x = fmax(greatest.x, isnan(chart.mark_x) ? 0 : chart.mark_x);
     chart.x = (plot_axis){PLOT_LOG, least.x / 1.1, greatest.x * 1.1, tics, labels, 0};
-    chart.x.ntics = length_tics(&chart, tics, texts, labels);
+    chart.x.ntics = plot_chart_tics(&chart, MANY, TICS, tics, texts, labels);
     chart.y = (plot_axis){
         PLOT_LOG, least.y / (isnan(chart.mark_x) ? 1.5 : 4), greatest.y * 1.5, NULL, NULL, 0};
     snprintf(chart.x_label, sizeof chart.x_label, "tokens in a sequence");
