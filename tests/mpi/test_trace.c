@@ -118,12 +118,18 @@ static const char *judge_rows(const bsd_plan *plan, int pass, const bsd_trace_sl
   return NULL;
 }
 
-/* The exchange row holds each step, or all in one, and the sums are those of the slices. */
+/* Slices of the exchange row: one for each step, or for each group of messages that complete together. */
+static int64_t exchange_slices(const bsd_plan *plan) {
+  if (!plan->context->comm->transport->asynchronous)
+    return plan->schedule.nsteps;
+  return plan->stages.count > 1 ? plan->stages.count - 1 : 1;
+}
+
+/* The exchange row holds each step or group, and the sums are those of the slices. */
 static const char *judge_exchange(const bsd_plan *plan, double exposed_ms, double exchange_ms,
                                   const bsd_trace_slice *slices, int64_t count) {
   double exposed = 0, exchange = 0;
   int64_t steps = 0;
-  int together = plan->context->comm->transport->asynchronous;
   for (int64_t i = 0; i < count; i++) {
     double ms = 1e3 * (slices[i].stop - slices[i].start);
     if (slices[i].row == BSD_TRACE_EXCHANGE)
@@ -134,8 +140,8 @@ static const char *judge_exchange(const bsd_plan *plan, double exposed_ms, doubl
   }
   if (plan->nranks == 1)
     return steps == 0 && isnan(exposed_ms) && isnan(exchange_ms) ? NULL : "one rank exchanges";
-  if (steps != (together ? 1 : plan->schedule.nsteps))
-    return "not one slice for each step";
+  if (steps != exchange_slices(plan))
+    return "not one slice for each step or group";
   if (!(exposed_ms >= 0) || !(exchange_ms >= 0))
     return "exposed or exchange time below 0";
   if (fabs(exposed - exposed_ms) > 1e-6 || fabs(exchange - exchange_ms) > 1e-6)
