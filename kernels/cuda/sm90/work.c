@@ -103,16 +103,18 @@ static bsd_status make_sequence(const bsd_sm90_cut *cut, int64_t heads, int widt
                                 bsd_error *error) {
   const int64_t distance = width > 1 ? best_distance(cut) : 1;
   const int64_t total = cut->nmembers * heads;
+  int64_t sizes[DISTANCES];
+  for (int64_t class = 0; class < distance; class ++)
+    sizes[class] = class_size(cut, distance, class) * heads;
   BSD_TRY(bsd_alloc(&s->members, total, sizeof *s->members, error));
   BSD_TRY(bsd_alloc(&s->starts, total + 1, sizeof *s->starts, error));
   s->nmembers = s->nchunks = 0;
   for (int64_t chunk = 0; s->nmembers < total; chunk++)
     for (int64_t class = 0; class < distance; class ++) {
-      const int64_t size = class_size(cut, distance, class) * heads;
-      if (chunk * width >= size)
+      if (chunk * width >= sizes[class])
         continue;
       s->starts[s->nchunks++] = s->nmembers;
-      for (int64_t m = chunk * width; m < bsd_min(size, (chunk + 1) * width); m++)
+      for (int64_t m = chunk * width; m < bsd_min(sizes[class], (chunk + 1) * width); m++)
         s->members[s->nmembers++] =
             (member){(int32_t)class_member(cut, distance, class, m / heads), (int32_t)(m % heads)};
     }
