@@ -30,9 +30,13 @@ static void normalise(bsd_bitset *set) {
   set->sorted_words = set->words;
 }
 
-/* Index of the word in the sorted prefix, or -1. */
-static int64_t find_sorted(const bsd_bitset *set, int64_t index) {
-  int64_t low = 0, high = set->sorted_words;
+/* The first of the `count` sorted words with this index or a larger one. Without gaps it stands where it
+ * belongs. */
+static int64_t lower_bound(const bsd_bitset *set, int64_t count, int64_t index) {
+  int64_t low = 0, high = count;
+  int64_t guess = count > 0 ? index - set->word[0].index : 0;
+  if (guess >= 0 && guess < count && set->word[guess].index == index)
+    return guess;
   while (low < high) {
     int64_t middle = low + (high - low) / 2;
     if (set->word[middle].index < index)
@@ -40,7 +44,13 @@ static int64_t find_sorted(const bsd_bitset *set, int64_t index) {
     else
       high = middle;
   }
-  return low < set->sorted_words && set->word[low].index == index ? low : -1;
+  return low;
+}
+
+/* Index of the word in the sorted prefix, or -1. */
+static int64_t find_sorted(const bsd_bitset *set, int64_t index) {
+  int64_t at = lower_bound(set, set->sorted_words, index);
+  return at < set->sorted_words && set->word[at].index == index ? at : -1;
 }
 
 static bsd_status add_word(bsd_bitset *set, int64_t index, uint64_t bits, int64_t *hint,
@@ -110,20 +120,13 @@ bsd_status bsd_bitset_seal(bsd_bitset *set, bsd_error *error) {
 }
 
 int64_t bsd_bitset_rank(const bsd_bitset *set, int64_t value) {
-  int64_t index = value >> 6, low = 0, high = set->words;
-  while (low < high) {
-    int64_t middle = low + (high - low) / 2;
-    if (set->word[middle].index < index)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  if (low == set->words)
+  int64_t index = value >> 6, at = lower_bound(set, set->words, index);
+  if (at == set->words)
     return set->members;
-  if (set->word[low].index != index)
-    return set->before[low];
-  return set->before[low] +
-         __builtin_popcountll(set->word[low].bits & ((UINT64_C(1) << (value & 63)) - 1));
+  if (set->word[at].index != index)
+    return set->before[at];
+  return set->before[at] +
+         __builtin_popcountll(set->word[at].bits & ((UINT64_C(1) << (value & 63)) - 1));
 }
 
 int bsd_bitset_next(const bsd_bitset *set, bsd_bitset_cursor *cursor, int64_t *member) {

@@ -184,6 +184,20 @@ static int set_add(int64_t *slots, uint64_t mask, int64_t value) {
   return 1;
 }
 
+/* A few values are sorted fastest by insertion. */
+static void sort_ascending(int64_t *values, int64_t count) {
+  if (count > FEW) {
+    qsort(values, (size_t)count, sizeof *values, compare_int64);
+    return;
+  }
+  for (int64_t i = 1; i < count; i++) {
+    int64_t value = values[i], at = i;
+    for (; at > 0 && values[at - 1] > value; at--)
+      values[at] = values[at - 1];
+    values[at] = value;
+  }
+}
+
 /* Floyd's draw of `count` distinct values below `visible`, ascending. */
 static void draw_distinct(uint64_t x, int64_t visible, int64_t count, int64_t *slots, uint64_t mask,
                           int64_t *drawn) {
@@ -197,7 +211,7 @@ static void draw_distinct(uint64_t x, int64_t visible, int64_t count, int64_t *s
     }
     drawn[c] = t;
   }
-  qsort(drawn, (size_t)count, sizeof *drawn, compare_int64);
+  sort_ascending(drawn, count);
 }
 
 static bsd_status random_row(const bsd_pattern_term *term, const bsd_block_grid *grid, int64_t row,
