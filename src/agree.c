@@ -30,13 +30,30 @@ static bsd_status judge(const record *all, int nranks, const char *doing,
   return BSD_OK;
 }
 
+bsd_status bsd_gather_records(bsd_context *context, const void *mine, int64_t bytes, void *all,
+                              bsd_error *error) {
+  bsd_comm *comm = context->comm;
+  void *records;
+  bsd_status status = bsd_alloc(&records, comm->size, bytes, error);
+  if (status != BSD_OK) {
+    comm->transport->abort(comm);
+    return status;
+  }
+  status = comm->transport->allgather(comm, mine, bytes, records, error);
+  if (status == BSD_OK)
+    *(void **)all = records;
+  else if (!comm->failed) /* else the transport may still write to them: they are left to it */
+    bsd_free(records);
+  return status;
+}
+
 bsd_status bsd_agree(bsd_context *context, const char *doing, bsd_status status,
                      const bsd_agree_field *fields, int nfields, bsd_error *error) {
   bsd_comm *comm = context->comm;
   record mine, *all;
   bsd_status exchanged;
   int f;
-  if (comm->size == 1)
+  if (comm->size == 1 || (comm->failed && status != BSD_OK)) /* the failure is what to tell */
     return status;
   memset(&mine, 0, sizeof mine);
   mine.status = status;
@@ -45,11 +62,12 @@ bsd_status bsd_agree(bsd_context *context, const char *doing, bsd_status status,
   if (status != BSD_OK && error != NULL)
     snprintf(mine.message, sizeof mine.message, "%.*s", (int)sizeof mine.message - 1,
              error->message);
-  BSD_TRY(bsd_alloc(&all, comm->size, sizeof(record), error));
-  exchanged = comm->transport->allgather(comm, &mine, sizeof mine, all, error);
+  exchanged =
+      bsd_gather_records(context, &mine, sizeof mine, &all, status == BSD_OK ? error : NULL);
+  if (exchanged != BSD_OK)
+    return status != BSD_OK ? status : exchanged;
   if (status == BSD_OK)
-    status =
-        exchanged != BSD_OK ? exchanged : judge(all, comm->size, doing, fields, nfields, error);
+    status = judge(all, comm->size, doing, fields, nfields, error);
   bsd_free(all);
   return status;
 }

@@ -12,6 +12,11 @@ typedef struct bsd_agree_field {
 
 enum { BSD_AGREE_FIELDS = 12 };
 
+/* Collective. *all gets every rank's `bytes` bytes, in rank order; the caller frees it. A rank that lacks the
+ * memory gives up the communicator, so that the others need not wait for it. */
+bsd_status bsd_gather_records(bsd_context *context, const void *mine, int64_t bytes, void *all,
+                              bsd_error *error);
+
 /* Collective. Compares fields (at most BSD_AGREE_FIELDS) and shares `status` with its message in *error.
  * Returns this rank's own failure if it has one; MISMATCH naming the first rank that differs from rank 0
  * and the field; PEER naming the first rank that failed, with its words; else BSD_OK. */

@@ -73,18 +73,14 @@ static bsd_status share_costs(bsd_plan *plan, bsd_error *error) {
   const bsd_task *t = plan->task;
   bsd_cost_shape shape = {
       {plan->kernels->forward_name, plan->kernels->backward_name}, t->dtype, t->head_dim, t->block};
-  bsd_comm *comm = plan->context->comm;
   bsd_cost mine = bsd_cost_resolve(plan->context->cost_model, &shape), *all;
-  bsd_status status;
   plan->cost = mine;
-  if (plan->offline || comm->size == 1)
+  if (plan->offline || plan->nranks == 1)
     return BSD_OK;
-  BSD_TRY(bsd_alloc(&all, comm->size, sizeof mine, error));
-  status = comm->transport->allgather(comm, &mine, sizeof mine, all, error);
-  if (status == BSD_OK)
-    plan->cost = all[0];
+  BSD_TRY(bsd_gather_records(plan->context, &mine, sizeof mine, &all, error));
+  plan->cost = all[0];
   bsd_free(all);
-  return status;
+  return BSD_OK;
 }
 
 /* ---- making ready ------------------------------------------------------------------------ */
@@ -199,8 +195,11 @@ static bsd_status create(bsd_context *context, const bsd_pattern *pattern,
   bsd_plan *p;
   bsd_status status;
   double start = bsd_now();
-  BSD_TRY(check_arguments(context, problem, plan, error));
-  BSD_TRY(bsd_alloc(&p, 1, sizeof *p, error));
+  status = check_arguments(context, problem, plan, error);
+  if (status == BSD_OK)
+    status = bsd_alloc(&p, 1, sizeof *p, error);
+  if (status != BSD_OK) /* the others compare what they were given */
+    return offline ? status : bsd_agree(context, "bsd_plan_create", status, NULL, 0, error);
   p->context = context;
   p->rank = rank;
   p->nranks = nranks;
