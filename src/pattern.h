@@ -78,7 +78,7 @@ bsd_status bsd_branch_row(const bsd_pattern_branch *branch, const bsd_block_grid
                           bsd_runs *columns, bsd_error *error);
 
 /* The transpose in closed form: appends the rows whose column `column` is active, ascending and
- * unique. Only where bsd_branch_has_columns() is true; elsewhere the caller evaluates all rows. */
+ * unique. Only where bsd_branch_has_columns() is true; elsewhere columns are made of rows. */
 bsd_status bsd_branch_column(const bsd_pattern_branch *branch, const bsd_block_grid *grid,
                              int64_t column, bsd_runs *rows, bsd_error *error);
 

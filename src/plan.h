@@ -1,6 +1,7 @@
 /* plan.h - one pattern for one problem on one rank: everything decided, nothing left to execution.
  *
  * plan.c creates it (the ranks agree), plan_choose.c chooses layout and stages by predicted times,
+ * plan_transpose.c sends rows to the ranks that make columns of them,
  * plan_totals.c sums over ranks, plan_lists.c turns the share into passes of lists ordered by stage,
  * plan_tables.c lays out messages and workspace, plan_report.c answers questions. */
 #ifndef BSD_PLAN_H
@@ -137,6 +138,11 @@ bsd_call bsd_plan_call(const bsd_plan *plan);
 /* plan_choose.c: layout, share, schedule and stages, for the kernels and costs that the plan has. Collective
  * unless the plan is offline: then a named layout takes two stages, and auto is decided by a sample of ranks. */
 bsd_status bsd_plan_choose(bsd_plan *plan, const bsd_layout_spec *asked, bsd_error *error);
+
+/* plan_transpose.c: finishes shares that were begun, with the rows of all ranks; `status` is that of beginning
+ * them. Collective. Errors: this rank's own; PEER naming the rank that failed; those of an exchange. */
+bsd_status bsd_plan_finish_shares(const bsd_plan *plan, bsd_share **shares, int64_t nshares,
+                                  bsd_status status, bsd_error *error);
 
 /* plan_totals.c */
 bsd_status bsd_rank_figures_of(const bsd_cost *cost, const bsd_share *share,

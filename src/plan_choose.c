@@ -73,12 +73,31 @@ static int candidate_specs(const bsd_task *task, const bsd_layout_spec *asked, i
   return n;
 }
 
-static bsd_status make_candidate(const bsd_plan *plan, const bsd_layout_spec *spec, candidate *c,
-                                 bsd_error *error) {
+/* Whether the ranks make columns of one another's rows. */
+static int exchanges_rows(const bsd_plan *plan) {
+  return !plan->offline && bsd_share_needs_rows(plan->task);
+}
+
+static bsd_status begin_candidate(const bsd_plan *plan, const bsd_layout_spec *spec, candidate *c,
+                                  bsd_error *error) {
   const bsd_task *task = plan->task;
   BSD_TRY(bsd_layout_create(spec, task->length, plan->nranks, bsd_task_smallest_segment(task),
                             task->block, &c->layout, error));
-  BSD_TRY(bsd_share_create(task, &c->layout, plan->rank, &c->share, error));
+  if (exchanges_rows(plan))
+    return bsd_share_begin(task, &c->layout, plan->rank, &c->share, error);
+  return bsd_share_create(task, &c->layout, plan->rank, &c->share, error);
+}
+
+static bsd_status finish_shares(const bsd_plan *plan, const candidate *candidates, int n,
+                                bsd_status status, bsd_error *error) {
+  bsd_share *shares[MAX_CANDIDATES];
+  int c;
+  for (c = 0; c < n; c++)
+    shares[c] = candidates[c].share;
+  return bsd_plan_finish_shares(plan, shares, n, status, error);
+}
+
+static bsd_status judge_candidate(const bsd_plan *plan, candidate *c, bsd_error *error) {
   BSD_TRY(bsd_schedule_create(c->share, &c->schedule, error));
   BSD_TRY(bsd_arrivals_create(c->share, &c->arrivals, error));
   return bsd_rank_figures_of(&plan->cost, c->share, &c->schedule, &c->arrivals, &c->figures, error);
@@ -88,19 +107,16 @@ static bsd_status make_candidate(const bsd_plan *plan, const bsd_layout_spec *sp
 
 static bsd_status gather_totals(bsd_context *context, candidate *candidates, int n,
                                 bsd_error *error) {
-  bsd_comm *comm = context->comm;
   bsd_rank_figures mine[MAX_CANDIDATES], *all;
-  bsd_status status;
   int c, r;
   for (c = 0; c < n; c++)
     mine[c] = candidates[c].figures;
-  BSD_TRY(bsd_alloc(&all, (int64_t)comm->size * n, sizeof mine[0], error));
-  status = comm->transport->allgather(comm, mine, n * (int64_t)sizeof mine[0], all, error);
-  for (r = 0; r < comm->size && status == BSD_OK; r++)
+  BSD_TRY(bsd_gather_records(context, mine, n * (int64_t)sizeof mine[0], &all, error));
+  for (r = 0; r < context->comm->size; r++)
     for (c = 0; c < n; c++)
       bsd_totals_add_rank(&candidates[c].totals, &all[r * n + c]);
   bsd_free(all);
-  return status;
+  return BSD_OK;
 }
 
 /* Sums over the ranks, or for an offline plan under auto over a sample of them. */
@@ -202,7 +218,11 @@ bsd_status bsd_plan_choose(bsd_plan *plan, const bsd_layout_spec *asked, bsd_err
   bsd_status status = BSD_OK;
   memset(candidates, 0, sizeof candidates);
   for (c = 0; c < n && status == BSD_OK; c++)
-    status = make_candidate(plan, &specs[c], &candidates[c], error);
+    status = begin_candidate(plan, &specs[c], &candidates[c], error);
+  if (exchanges_rows(plan))
+    status = finish_shares(plan, candidates, n, status, error);
+  for (c = 0; c < n && status == BSD_OK; c++)
+    status = judge_candidate(plan, &candidates[c], error);
   status = find_totals(plan, candidates, n, status, error);
   if (status == BSD_OK)
     status = choose(plan, candidates, n, error);

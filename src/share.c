@@ -1,9 +1,6 @@
 /* share.c - a rank's own tiles and their active blocks in both directions. See share.h.
- * What crosses shards is worked out in share_exchange.c. */
+ * Columns that are made of rows are share_transpose.c's, what crosses shards share_exchange.c's. */
 #include "share.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 #include "memory.h"
 #include "rows.h"
@@ -98,13 +95,12 @@ static bsd_status find_own_tiles(const bsd_share *share, bsd_share_list *list, b
 
 /* ---- active blocks of each own tile ------------------------------------------------------ */
 
-/* The runs from `from` on are block numbers of segment s: makes them keys and notes them as needed. */
-static bsd_status note_needed(bsd_share_list *list, bsd_side *side, int64_t s, int64_t from,
-                              bsd_error *error) {
+bsd_status bsd_share_note_needed(bsd_share_list *list, bsd_side *side, int64_t segment,
+                                 int64_t from, bsd_error *error) {
   int64_t i;
   for (i = from; i < side->runs.count; i++) {
     bsd_run *run = &side->runs.run[i];
-    run->first += list->block_base[s];
+    run->first += list->block_base[segment];
     BSD_TRY(bsd_bitset_add_run(&side->needed, run->first, run->step, run->count, error));
   }
   return BSD_OK;
@@ -123,93 +119,13 @@ static bsd_status evaluate_side(const bsd_task *task, bsd_share_list *list, int 
       BSD_TRY(bsd_rows_row(task, list->branch, head, segment, own->block, &side->runs, error));
     else
       BSD_TRY(bsd_rows_column(task, list->branch, head, segment, own->block, &side->runs, error));
-    BSD_TRY(note_needed(list, side, own->segment, from, error));
+    BSD_TRY(bsd_share_note_needed(list, side, own->segment, from, error));
   }
   side->run_ptr[list->nown] = side->runs.count;
-  return BSD_OK;
+  return bsd_bitset_seal(&side->needed, error);
 }
 
-typedef struct row_column { /* row `row` is active in own tile `own`'s column */
-  int64_t own, row;
-} row_column;
-
-/* Index of segment s's own tile of block `block` among own tiles [low, high), or -1. */
-static int64_t find_own(const bsd_share_list *list, int64_t low, int64_t high, int64_t block) {
-  while (low < high) {
-    int64_t middle = low + (high - low) / 2;
-    if (list->own[middle].block == block)
-      return middle;
-    if (list->own[middle].block < block)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return -1;
-}
-
-/* All pairs (own column, row) of own tiles [low, high), one segment's, by evaluating all its rows. */
-static bsd_status collect_columns(const bsd_task *task, const bsd_share_list *list, int64_t low,
-                                  int64_t high, row_column **found, int64_t *count,
-                                  int64_t *capacity, bsd_error *error) {
-  const bsd_segment *segment = &list->segments[list->own[low].segment];
-  int64_t head = task->head_class_head[list->head_class], row, i, j;
-  bsd_runs columns = {0};
-  bsd_status status = BSD_OK;
-  *count = 0;
-  for (row = 0; row < segment->blocks && status == BSD_OK; row++) {
-    columns.count = 0;
-    status = bsd_rows_row(task, list->branch, head, segment, row, &columns, error);
-    for (i = 0; i < columns.count && status == BSD_OK; i++)
-      for (j = 0; j < columns.run[i].count && status == BSD_OK; j++) {
-        int64_t own = find_own(list, low, high, columns.run[i].first + j * columns.run[i].step);
-        if (own < 0)
-          continue;
-        status = bsd_grow(found, capacity, *count + 1, sizeof(row_column), error);
-        if (status == BSD_OK)
-          (*found)[(*count)++] = (row_column){own, row};
-      }
-  }
-  bsd_runs_free(&columns);
-  return status;
-}
-
-static int compare_row_columns(const void *a, const void *b) {
-  const row_column *x = a, *y = b;
-  if (x->own != y->own)
-    return x->own < y->own ? -1 : 1;
-  return (x->row > y->row) - (x->row < y->row);
-}
-
-/* Columns of a branch that has no closed form for them. */
-static bsd_status evaluate_columns_by_rows(const bsd_task *task, bsd_share_list *list,
-                                           bsd_error *error) {
-  bsd_side *side = &list->side[BSD_COLUMNS];
-  row_column *found = NULL;
-  int64_t capacity = 0, count, low, high, own;
-  bsd_status status = BSD_OK;
-  for (low = 0; low < list->nown && status == BSD_OK; low = high) {
-    int64_t s = list->own[low].segment, k = 0;
-    for (high = low; high < list->nown && list->own[high].segment == s; high++)
-      ;
-    status = collect_columns(task, list, low, high, &found, &count, &capacity, error);
-    if (status != BSD_OK)
-      break;
-    if (count > 1)
-      qsort(found, (size_t)count, sizeof(row_column), compare_row_columns);
-    for (own = low; own < high && status == BSD_OK; own++) {
-      int64_t from = side->runs.count;
-      side->run_ptr[own] = from;
-      for (; k < count && found[k].own == own && status == BSD_OK; k++)
-        status = bsd_runs_push(&side->runs, (bsd_run){found[k].row, 1, 1}, error);
-      if (status == BSD_OK)
-        status = note_needed(list, side, s, from, error);
-    }
-  }
-  side->run_ptr[list->nown] = side->runs.count;
-  bsd_free(found);
-  return status;
-}
-
+/* Columns without a closed form are missing then. */
 static bsd_status evaluate_list(const bsd_share *share, bsd_share_list *list, bsd_error *error) {
   const bsd_task *task = share->task;
   int which;
@@ -219,10 +135,6 @@ static bsd_status evaluate_list(const bsd_share *share, bsd_share_list *list, bs
   BSD_TRY(evaluate_side(task, list, BSD_ROWS, error));
   if (bsd_branch_has_columns(&task->pattern->branches[list->branch]))
     BSD_TRY(evaluate_side(task, list, BSD_COLUMNS, error));
-  else
-    BSD_TRY(evaluate_columns_by_rows(task, list, error));
-  for (which = BSD_ROWS; which <= BSD_COLUMNS; which++)
-    BSD_TRY(bsd_bitset_seal(&list->side[which].needed, error));
   return BSD_OK;
 }
 
@@ -302,9 +214,34 @@ static bsd_status make_lists(bsd_share *share, bsd_error *error) {
   return BSD_OK;
 }
 
-static bsd_status fill(bsd_share *share, bsd_error *error) {
+int bsd_share_needs_rows(const bsd_task *task) {
+  int64_t b;
+  for (b = 0; b < task->pattern->nbranches; b++)
+    if (!bsd_branch_has_columns(&task->pattern->branches[b]))
+      return 1;
+  return 0;
+}
+
+bsd_status bsd_share_begin(const bsd_task *task, const bsd_layout *layout, int rank,
+                           bsd_share **share, bsd_error *error) {
+  bsd_share *s;
+  bsd_status status;
+  BSD_TRY(bsd_alloc(&s, 1, sizeof *s, error));
+  s->task = task;
+  s->layout = layout;
+  s->rank = rank;
+  status = make_lists(s, error);
+  if (status == BSD_OK)
+    *share = s;
+  else
+    bsd_share_destroy(s);
+  return status;
+}
+
+bsd_status bsd_share_finish(bsd_share *share, bsd_row_records *from, int64_t nfrom,
+                            bsd_error *error) {
   int64_t i;
-  BSD_TRY(make_lists(share, error));
+  BSD_TRY(bsd_share_transpose(share, from, nfrom, error));
   BSD_TRY(bsd_share_connect(share, error));
   for (i = 0; i < share->nlists; i++)
     count_list(share, &share->lists[i]);
@@ -313,13 +250,14 @@ static bsd_status fill(bsd_share *share, bsd_error *error) {
 
 bsd_status bsd_share_create(const bsd_task *task, const bsd_layout *layout, int rank,
                             bsd_share **share, bsd_error *error) {
+  bsd_row_records records = {.from = rank};
   bsd_share *s;
   bsd_status status;
-  BSD_TRY(bsd_alloc(&s, 1, sizeof *s, error));
-  s->task = task;
-  s->layout = layout;
-  s->rank = rank;
-  status = fill(s, error);
+  BSD_TRY(bsd_share_begin(task, layout, rank, &s, error));
+  status = bsd_share_evaluate_rows(s, &records, error);
+  if (status == BSD_OK)
+    status = bsd_share_finish(s, &records, 1, error);
+  bsd_free(records.word);
   if (status == BSD_OK)
     *share = s;
   else

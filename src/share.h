@@ -2,9 +2,9 @@
  *
  * For each (branch, class of heads) the rank's own tiles with, for each, the active key blocks (side ROWS:
  * forward and dq) and the active query blocks (side COLUMNS: dk, dv). For each peer the sets of tokens to
- * receive and to send. Made without communication: the transpose is evaluated here, in closed form where
- * the pattern has one. Cost and memory O(the rank's active blocks) or less, save for random patterns,
- * whose columns are found by evaluating all rows of the segments that the rank has keys in. */
+ * receive and to send. Columns that have no closed form (random) are made of rows: the ranks send them to one
+ * another, or one rank alone evaluates all rows of the segments that it has keys in. Cost and memory O(the
+ * rank's active blocks) or less, save for such a rank alone. */
 #ifndef BSD_SHARE_H
 #define BSD_SHARE_H
 
@@ -69,9 +69,28 @@ typedef struct bsd_share {
   int64_t bytes;         /* memory that this structure holds */
 } bsd_share;
 
+/* Rows that one rank tells another of, as records (share_transpose.c): what it needs for its columns. */
+typedef struct bsd_row_records {
+  int64_t *word;
+  int64_t count, capacity; /* words */
+  int from;                /* the rank that knows the rows */
+} bsd_row_records;
+
+/* Made by this rank alone. */
 bsd_status bsd_share_create(const bsd_task *task, const bsd_layout *layout, int rank,
                             bsd_share **share, bsd_error *error);
 void bsd_share_destroy(bsd_share *share);
+
+/* Whether columns of the task are made of rows. Then, where all ranks plan at once: each begins its share,
+ * appends what others need to their records, and finishes it with the records that it was sent, its own
+ * among them (they are written to). */
+int bsd_share_needs_rows(const bsd_task *task);
+bsd_status bsd_share_begin(const bsd_task *task, const bsd_layout *layout, int rank,
+                           bsd_share **share, bsd_error *error);
+bsd_status bsd_share_pack_rows(const bsd_share *share, bsd_row_records *to, /* [ranks] */
+                               bsd_error *error);
+bsd_status bsd_share_finish(bsd_share *share, bsd_row_records *from, int64_t nfrom,
+                            bsd_error *error);
 
 /* The index of the list of a branch and head class; -1 where the branch does not serve the class. */
 int64_t bsd_share_find(const bsd_share *share, int64_t branch, int64_t head_class);
@@ -82,6 +101,27 @@ int64_t bsd_share_q_tokens(const bsd_share *share, const bsd_bitset *per_head_cl
 
 /* plan_validity.c: tiles ascending, entries inside them, fragments cover what they must. */
 int bsd_share_is_valid(const bsd_share *share);
+
+/* share.c: the runs from `from` on are block numbers of a list's segment: makes them keys, notes them as needed. */
+bsd_status bsd_share_note_needed(bsd_share_list *list, bsd_side *side, int64_t segment,
+                                 int64_t from, bsd_error *error);
+
+/* share_transpose.c: records of all rows that have entries in own columns; columns of all lists from records.
+ * Errors: PEER naming the rank whose records say what cannot be. */
+bsd_status bsd_share_evaluate_rows(const bsd_share *share, bsd_row_records *records,
+                                   bsd_error *error);
+bsd_status bsd_share_transpose(bsd_share *share, bsd_row_records *from, int64_t nfrom,
+                               bsd_error *error);
+
+/* share_exchange.c: a piece of a block: tokens at position, position + step, ... that one rank holds in one
+ * run. The one that begins at a slot. */
+typedef struct bsd_piece {
+  int owner;
+  int64_t position, local, slot, count;
+} bsd_piece;
+int64_t bsd_share_block_tokens(const bsd_share *share, const bsd_segment *segment, int64_t block);
+bsd_piece bsd_share_piece(const bsd_share *share, const bsd_segment *segment, int64_t block,
+                          int64_t slot);
 
 /* share_exchange.c: peers' sets, fragments and entries, for a share whose lists have their runs. */
 bsd_status bsd_share_connect(bsd_share *share, bsd_error *error);

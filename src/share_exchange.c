@@ -76,20 +76,14 @@ static int next_tile(const bsd_share_list *list, const bsd_side *side, tile_walk
   return 1;
 }
 
-/* A piece of a tile: tokens at position, position + step, ... that one rank holds in one run. */
-typedef struct piece {
-  int owner;
-  int64_t position, local, slot, count;
-} piece;
-
-static int64_t tile_tokens(const bsd_task *task, const bsd_segment *segment, int64_t block) {
-  return bsd_min(task->block, segment->tokens - block * task->block);
+int64_t bsd_share_block_tokens(const bsd_share *share, const bsd_segment *segment, int64_t block) {
+  return bsd_min(share->task->block, segment->tokens - block * share->task->block);
 }
 
-static piece piece_at(const bsd_share *share, const bsd_segment *segment, int64_t block,
-                      int64_t slot) {
-  int64_t run, left = tile_tokens(share->task, segment, block) - slot;
-  piece p;
+bsd_piece bsd_share_piece(const bsd_share *share, const bsd_segment *segment, int64_t block,
+                          int64_t slot) {
+  int64_t run, left = bsd_share_block_tokens(share, segment, block) - slot;
+  bsd_piece p;
   p.slot = slot;
   p.position = segment->first + (block * share->task->block + slot) * segment->step;
   p.owner = bsd_layout_owner(share->layout, p.position, &p.local, &run);
@@ -112,9 +106,9 @@ static bsd_status collect_remote(bsd_share *share, bsd_share_list *list, int whi
   int64_t block, slot;
   while (next_tile(list, side, &walk, &block)) {
     const bsd_segment *segment = &list->segments[walk.segment];
-    int64_t tokens = tile_tokens(share->task, segment, block);
+    int64_t tokens = bsd_share_block_tokens(share, segment, block);
     for (slot = 0; slot < tokens;) {
-      piece p = piece_at(share, segment, block, slot);
+      bsd_piece p = bsd_share_piece(share, segment, block, slot);
       if (p.owner != share->rank) {
         bsd_peer *peer;
         BSD_TRY(find_peer(share, peer_of, p.owner, &peer, error));
@@ -155,8 +149,8 @@ static bsd_status push_fragment(bsd_side *side, bsd_tile *tile, bsd_fragment f, 
 }
 
 /* Where a remote piece's tokens stand in what arrives: runs of the set's ranks. */
-static bsd_status push_remote(bsd_side *side, bsd_tile *tile, const bsd_bitset *set, const piece *p,
-                              int64_t step, int32_t source, bsd_error *error) {
+static bsd_status push_remote(bsd_side *side, bsd_tile *tile, const bsd_bitset *set,
+                              const bsd_piece *p, int64_t step, int32_t source, bsd_error *error) {
   int64_t first = bsd_bitset_rank(set, p->position), i;
   int64_t last = bsd_bitset_rank(set, p->position + (p->count - 1) * step);
   int64_t spread = last - first, gap = p->count > 1 ? spread / (p->count - 1) : 1;
@@ -175,10 +169,10 @@ static bsd_status make_tile(bsd_share *share, bsd_share_list *list, int which,
                             const int32_t *peer_of, const bsd_segment *segment, int64_t block,
                             bsd_tile *tile, bsd_error *error) {
   bsd_side *side = &list->side[which];
-  int64_t tokens = tile_tokens(share->task, segment, block), slot;
+  int64_t tokens = bsd_share_block_tokens(share, segment, block), slot;
   *tile = (bsd_tile){block * share->task->block, side->nfragments, 0, (int32_t)tokens};
   for (slot = 0; slot < tokens;) {
-    piece p = piece_at(share, segment, block, slot);
+    bsd_piece p = bsd_share_piece(share, segment, block, slot);
     if (p.owner == share->rank) {
       bsd_fragment f = {p.local, segment->step, 0, (int16_t)slot, (int16_t)p.count};
       BSD_TRY(push_fragment(side, tile, f, error));

@@ -1,52 +1,12 @@
 /* test_pattern_allocations.c - each allocation of the pattern room fails once: an error in words,
- * nothing leaked, nothing changed, and the next call works. Linked with --wrap for calloc, realloc
- * and bsd_free. */
+ * nothing leaked, nothing changed, and the next call works. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "pattern.h"
-
-/* ---- an allocator that fails on demand ---------------------------------------------------- */
-
-static int64_t live;      /* allocations not freed */
-static int64_t countdown; /* allocations until one fails; 0: none will */
-static int for_good;      /* whether all after it fail too */
-static int failed;
-
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-void __real_bsd_free(void *pointer);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-void __wrap_bsd_free(void *pointer);
-
-static int fails_now(void) {
-  if (failed && for_good)
-    return 1;
-  if (countdown == 0 || --countdown > 0)
-    return 0;
-  failed = 1;
-  return 1;
-}
-
-void *__wrap_calloc(size_t count, size_t size) {
-  void *memory = fails_now() ? NULL : __real_calloc(count, size);
-  live += memory != NULL;
-  return memory;
-}
-
-void *__wrap_realloc(void *old, size_t size) {
-  void *memory = fails_now() ? NULL : __real_realloc(old, size);
-  live += memory != NULL && old == NULL;
-  return memory;
-}
-
-void __wrap_bsd_free(void *pointer) {
-  live -= pointer != NULL;
-  __real_bsd_free(pointer);
-}
+#include "support/failing_memory.h"
 
 /* ---- what is tried ------------------------------------------------------------------------ */
 
@@ -103,20 +63,18 @@ static void fail_each_allocation(int then_all) {
   int64_t k = 1;
   for (;; k++) {
     bsd_error error = {0};
-    countdown = k;
-    for_good = then_all;
-    failed = 0;
-    live = 0;
+    memory_fail_at(k, then_all);
     bsd_status status = try_all(&error);
-    countdown = 0;
+    int64_t leaked = memory_live();
+    int failed = memory_failed();
+    memory_fail_at(0, 0);
     if (!failed) {
       ck_assert_int_eq(status, BSD_OK);
       break;
     }
-    failed = 0;
     ck_assert_msg(status == BSD_ERR_MEMORY && error.status == status && error.message[0] != 0,
                   "allocation %d: status %d", (int)k, (int)status);
-    ck_assert_msg(live == 0, "allocation %d: %d leaked", (int)k, (int)live);
+    ck_assert_msg(leaked == 0, "allocation %d: %d leaked", (int)k, (int)leaked);
     ck_assert_int_eq(try_all(&error), BSD_OK);
   }
   ck_assert_int_gt(k, 40);
