@@ -102,8 +102,7 @@ static int map_of(const bsd_sm90_arrays *to, const bsd_fragment *f) {
 static bsd_status make_tile(const bsd_tile *tile, const bsd_fragment *fragments, int64_t first,
                             int64_t keep, int64_t end, bsd_sm90_arrays *to, bsd_sm90_tile *made,
                             bsd_error *error) {
-  const bsd_fragment *f =
-      keep == 0 && end == SLOTS ? whole_fragment(tile, fragments, first) : NULL;
+  const bsd_fragment *f = keep == 0 && end == SLOTS ? whole_fragment(tile, fragments, first) : NULL;
   const int map = map_of(to, f);
   const int64_t tokens = bsd_min(SLOTS, tile->tokens - first);
   made->t64 = (int32_t)((tile->t0 + first) / SLOTS);
@@ -139,7 +138,8 @@ static bsd_status add_tile(const bsd_tile *tile, const bsd_fragment *fragments, 
 
 bsd_status bsd_sm90_cut_blocks(bsd_sm90_cut *cut, bsd_sm90_arrays *to, bsd_error *error) {
   const bsd_list *l = cut->list;
-  BSD_TRY(bsd_alloc(&cut->tile_of, l->nblocks * cut->parts, sizeof *cut->tile_of, error));
+  BSD_TRY(bsd_grow(&cut->tile_of, &cut->tile_room, l->nblocks * cut->parts, sizeof *cut->tile_of,
+                   error));
   for (int64_t b = 0; b < l->nblocks; b++)
     for (int64_t part = 0; part < cut->parts; part++) {
       const int64_t first = part * SLOTS, tokens = bsd_min(SLOTS, l->blocks[b].tokens - first);
@@ -173,6 +173,11 @@ static void add_step(bsd_sm90_cut *cut, int32_t order, int32_t tile, int masked)
   cut->steps[cut->nsteps++] = (bsd_sm90_step){order, tile, masked};
 }
 
+/* Whether all pairs of two full tiles count. */
+static int is_whole(const pairing *p) {
+  return p->own == SLOTS && p->other == SLOTS && p->lowest <= 1 - SLOTS && p->highest >= SLOTS - 1;
+}
+
 /* Adds the step if some pair counts. A tile of which only some slots meet own ones is made anew without the
  * others: what they hold (NaN) must not be read. */
 static bsd_status pair_tiles(bsd_sm90_cut *cut, const pairing *p, const bsd_tile *block,
@@ -181,8 +186,7 @@ static bsd_status pair_tiles(bsd_sm90_cut *cut, const pairing *p, const bsd_tile
   const int64_t keys = cut->rows_are_keys ? p->own : p->other;
   if (p->lowest > keys - 1 || p->highest < -(queries - 1) || p->lowest > p->highest)
     return BSD_OK;
-  const int masked =
-      p->other < SLOTS || -(queries - 1) < p->lowest || keys - 1 > p->highest;
+  const int masked = p->other < SLOTS || -(queries - 1) < p->lowest || keys - 1 > p->highest;
   const int64_t seen = bsd_max(0, cut->rows_are_keys ? -p->highest : p->lowest);
   const int64_t last = cut->rows_are_keys ? keys - 1 - p->lowest : p->highest + queries - 1;
   const int64_t end = bsd_min(p->other, last + 1);
@@ -196,14 +200,16 @@ static bsd_status pair_tiles(bsd_sm90_cut *cut, const pairing *p, const bsd_tile
 static bsd_status pair_with_block(bsd_sm90_cut *cut, int64_t own_t0, int64_t own, int32_t b,
                                   bsd_sm90_arrays *to, bsd_error *error) {
   const bsd_tile *block = &cut->list->blocks[b];
-  BSD_TRY(bsd_grow(&cut->steps, &cut->step_room, cut->nsteps + cut->parts, sizeof *cut->steps,
-                   error));
   for (int64_t part = 0; part < cut->parts; part++) {
     const int64_t first = part * SLOTS, tokens = bsd_min(SLOTS, block->tokens - first);
     if (tokens <= 0)
       break;
     const pairing p = pair_up(cut, own_t0, own, block->t0 + first, tokens);
-    BSD_TRY(pair_tiles(cut, &p, block, first, (int32_t)(b * cut->parts + part), to, error));
+    const int32_t order = (int32_t)(b * cut->parts + part);
+    if (is_whole(&p))
+      add_step(cut, order, cut->tile_of[order], 0);
+    else
+      BSD_TRY(pair_tiles(cut, &p, block, first, order, to, error));
   }
   return BSD_OK;
 }
@@ -226,8 +232,8 @@ static bsd_status cut_row_part(bsd_sm90_cut *cut, int64_t r, int64_t first, bsd_
     return BSD_OK;
   BSD_TRY(bsd_grow(&to->rows, &to->row_room, to->nrows + 1, sizeof *to->rows, error));
   BSD_TRY(bsd_grow(&cut->row, &cut->member_room, cut->nmembers + 1, sizeof *cut->row, error));
-  BSD_TRY(bsd_grow(&cut->step_ptr, &cut->ptr_room, cut->nmembers + 2, sizeof *cut->step_ptr,
-                   error));
+  BSD_TRY(
+      bsd_grow(&cut->step_ptr, &cut->ptr_room, cut->nmembers + 2, sizeof *cut->step_ptr, error));
   BSD_TRY(make_tile(row, l->row_fragments, first, 0, own, to, &to->rows[to->nrows], error));
   for (int64_t e = l->row_ptr[r]; e < l->row_ptr[r + 1]; e++)
     for (int32_t i = 0; i < l->entries[e].count; i++)
@@ -238,12 +244,23 @@ static bsd_status cut_row_part(bsd_sm90_cut *cut, int64_t r, int64_t first, bsd_
   return BSD_OK;
 }
 
-bsd_status bsd_sm90_cut_rows(bsd_sm90_cut *cut, int stage, bsd_sm90_arrays *to, bsd_error *error) {
+/* Steps of rows [from, to) at most. */
+static int64_t count_steps_of(const bsd_sm90_cut *cut, int64_t from, int64_t to) {
   const bsd_list *l = cut->list;
+  int64_t blocks = 0;
+  for (int64_t e = from < to ? l->row_ptr[from] : 0; from < to && e < l->row_ptr[to]; e++)
+    blocks += l->entries[e].count;
+  return blocks * cut->parts * cut->parts;
+}
+
+bsd_status bsd_sm90_cut_rows(bsd_sm90_cut *cut, int stage, bsd_sm90_arrays *to, bsd_error *error) {
+  const int64_t from = cut->list->stage_first[stage], end = cut->list->stage_first[stage + 1];
   cut->nmembers = cut->nsteps = 0;
   BSD_TRY(bsd_grow(&cut->step_ptr, &cut->ptr_room, 1, sizeof *cut->step_ptr, error));
+  BSD_TRY(bsd_grow(&cut->steps, &cut->step_room, count_steps_of(cut, from, end), sizeof *cut->steps,
+                   error));
   cut->step_ptr[0] = 0;
-  for (int64_t r = l->stage_first[stage]; r < l->stage_first[stage + 1]; r++)
+  for (int64_t r = from; r < end; r++)
     for (int64_t part = 0; part < cut->parts; part++)
       BSD_TRY(cut_row_part(cut, r, part * SLOTS, to, error));
   return BSD_OK;

@@ -30,13 +30,13 @@ typedef struct bsd_sm90_step {
 typedef struct bsd_sm90_cut {
   const bsd_list *list;
   int rows_are_keys;
-  int64_t parts;        /* tiles of a block */
-  int32_t *tile_of;     /* [nblocks * parts] in arrays.tiles, -1: no token */
-  int64_t nmembers;     /* own tiles of the stage */
-  int32_t *row;         /* in arrays.rows */
-  int64_t *step_ptr;    /* [nmembers + 1] */
+  int64_t parts;     /* tiles of a block */
+  int32_t *tile_of;  /* [nblocks * parts] in arrays.tiles, -1: no token */
+  int64_t nmembers;  /* own tiles of the stage */
+  int32_t *row;      /* in arrays.rows */
+  int64_t *step_ptr; /* [nmembers + 1] */
   bsd_sm90_step *steps;
-  int64_t member_room, ptr_room, nsteps, step_room;
+  int64_t tile_room, member_room, ptr_room, nsteps, step_room;
 } bsd_sm90_cut;
 
 /* The steps (distances between tokens) that get a tensor map: the most frequent of the pass's full tiles. */

@@ -32,6 +32,7 @@ typedef struct builder {
   int forced;            /* groups stand whatever they share */
   const int64_t *places; /* CTAs of a launch of grouped items, of single ones */
   bsd_sm90_arrays to;
+  bsd_sm90_cut *cuts;     /* of the pass's lists, at the stage under work */
   int64_t shared, walked; /* of a stage: entries of members, entries of unions */
 } builder;
 
@@ -204,39 +205,40 @@ static bsd_status add_heads(bsd_sm90_arrays *a, const bsd_list *l, int64_t place
   return BSD_OK;
 }
 
-/* Items [from, to), made for the query heads of some KV head, for those at [place, end) of the list. */
-static bsd_status copy_items(builder *b, int64_t from, int64_t to, int32_t kv,
-                             const bsd_sm90_cut *cut, int64_t place, int64_t end,
-                             bsd_error *error) {
+/* The groups' items for the query heads at [place, end) of the list, which read one KV head, at the end of
+ * `out`. */
+static bsd_status copy_items(builder *b, int32_t kv, const bsd_sm90_cut *cut, int64_t place,
+                             int64_t end, bsd_sm90_arrays *out, bsd_error *error) {
   bsd_sm90_arrays *a = &b->to;
   const bsd_list *l = cut->list;
   const int32_t heads_at = (int32_t)a->nheads;
   if (cut->rows_are_keys)
     BSD_TRY(add_heads(a, l, place, end, error));
-  BSD_TRY(bsd_grow(&a->items, &a->item_room, a->nitems + to - from, sizeof *a->items, error));
-  for (int64_t i = from; i < to; i++) {
-    bsd_sm90_item item = a->items[i];
-    item.kv_head = kv;
-    item.lowest = l->left < 0 ? -(INT64_C(1) << 60) : -l->left;
-    item.highest = l->causal ? 0 : l->right < 0 ? INT64_C(1) << 60 : l->right;
-    item.heads_at = cut->rows_are_keys ? heads_at : 0;
-    item.nheads = cut->rows_are_keys ? (int32_t)(end - place) : 1;
+  BSD_TRY(
+      bsd_grow(&out->items, &out->item_room, out->nitems + a->nitems, sizeof *out->items, error));
+  for (int64_t i = 0; i < a->nitems; i++) {
+    bsd_sm90_item *item = &out->items[out->nitems++];
+    *item = a->items[i];
+    item->kv_head = kv;
+    item->lowest = l->left < 0 ? -(INT64_C(1) << 60) : -l->left;
+    item->highest = l->causal ? 0 : l->right < 0 ? INT64_C(1) << 60 : l->right;
+    item->heads_at = cut->rows_are_keys ? heads_at : 0;
+    item->nheads = cut->rows_are_keys ? (int32_t)(end - place) : 1;
     for (int m = 0; m < BSD_SM90_MEMBERS; m++)
-      item.heads[m] = item.rows[m] < 0     ? 0
-                      : cut->rows_are_keys ? kv
-                                           : l->heads[place + item.heads[m]];
-    a->items[a->nitems++] = item;
+      item->heads[m] = item->rows[m] < 0    ? 0
+                       : cut->rows_are_keys ? kv
+                                            : l->heads[place + item->heads[m]];
   }
   return BSD_OK;
 }
 
-/* Items of one list for each of its heads. The groups for so many heads a KV head are made once; they stand
- * first, unused themselves, and are removed by the caller. For dk, dv members are own tiles alone. */
+/* Items of one list for each of its heads, at the end of `out`. The groups for so many heads of a KV head are
+ * made once. For dk, dv members are own tiles alone. */
 static bsd_status add_list(builder *b, const bsd_sm90_cut *cut, int width, bsd_sm90_arrays *out,
                            bsd_error *error) {
   const bsd_list *l = cut->list;
   const int64_t group = b->shape->heads / b->shape->kv_heads;
-  int64_t made_for = 0, from = 0, to = 0;
+  int64_t made_for = 0;
   for (int64_t h = 0, end; h < l->nheads; h = end) {
     const int32_t kv = (int32_t)(l->heads[h] / group);
     for (end = h + 1; end < l->nheads && l->heads[end] / group == kv; end++)
@@ -244,17 +246,10 @@ static bsd_status add_list(builder *b, const bsd_sm90_cut *cut, int width, bsd_s
     const int64_t walks = cut->rows_are_keys ? 1 : end - h;
     if (walks != made_for) {
       made_for = walks;
-      from = b->to.nitems;
+      b->to.nitems = 0;
       BSD_TRY(add_groups(b, cut, made_for, width, error));
-      to = b->to.nitems;
     }
-    const int64_t first = b->to.nitems, n = to - from;
-    BSD_TRY(copy_items(b, from, to, kv, cut, h, end, error));
-    BSD_TRY(bsd_grow(&out->items, &out->item_room, out->nitems + n, sizeof *out->items, error));
-    if (n > 0)
-      memcpy(out->items + out->nitems, b->to.items + first, (size_t)n * sizeof *out->items);
-    out->nitems += n;
-    b->to.nitems = first;
+    BSD_TRY(copy_items(b, kv, cut, h, end, out, error));
   }
   return BSD_OK;
 }
@@ -277,15 +272,11 @@ static void fill_items(const bsd_sm90_arrays *a, bsd_sm90_arrays *out) {
   }
 }
 
-/* All lists' items of a stage, in items of `width`, at the end of `out`. */
-static bsd_status try_width(builder *b, bsd_sm90_cut *cuts, int stage, int width,
-                            bsd_sm90_arrays *out, bsd_error *error) {
+/* Items of all lists' own tiles, in items of `width`, at the end of `out`. */
+static bsd_status try_width(builder *b, int width, bsd_sm90_arrays *out, bsd_error *error) {
   b->shared = b->walked = 0;
-  for (int64_t i = 0; i < b->pass->nlists; i++) {
-    BSD_TRY(bsd_sm90_cut_rows(&cuts[i], stage, &b->to, error));
-    BSD_TRY(add_list(b, &cuts[i], width, out, error));
-    b->to.nitems = 0;
-  }
+  for (int64_t i = 0; i < b->pass->nlists; i++)
+    BSD_TRY(add_list(b, &b->cuts[i], width, out, error));
   return BSD_OK;
 }
 
@@ -305,20 +296,18 @@ static int pays(const builder *b, const bsd_sm90_item *items, int64_t nitems) {
   return grouped * 100 >= single * (double)least_shared[b->width];
 }
 
-static bsd_status add_stage(builder *b, bsd_sm90_cut *cuts, int stage, bsd_sm90_arrays *out,
-                            bsd_sm90_stage *made, bsd_error *error) {
-  const bsd_sm90_arrays before = b->to;
-  const int64_t first = out->nitems;
-  BSD_TRY(try_width(b, cuts, stage, b->width, out, error));
+static bsd_status add_stage(builder *b, int stage, bsd_sm90_arrays *out, bsd_sm90_stage *made,
+                            bsd_error *error) {
+  const int64_t first = out->nitems, nentries = b->to.nentries, nheads = b->to.nheads;
+  for (int64_t i = 0; i < b->pass->nlists; i++)
+    BSD_TRY(bsd_sm90_cut_rows(&b->cuts[i], stage, &b->to, error));
+  BSD_TRY(try_width(b, b->width, out, error));
   made->grouped = b->width > 1 && (b->forced || pays(b, out->items + first, out->nitems - first));
   if (b->width > 1 && !made->grouped) {
-    b->to.nentries = before.nentries;
-    b->to.nrows = before.nrows;
-    b->to.ntiles = before.ntiles;
-    b->to.nslots = before.nslots;
-    b->to.nheads = before.nheads;
+    b->to.nentries = nentries;
+    b->to.nheads = nheads;
     out->nitems = first;
-    BSD_TRY(try_width(b, cuts, stage, 1, out, error));
+    BSD_TRY(try_width(b, 1, out, error));
   }
   made->items = NULL;
   BSD_TRY(
@@ -327,25 +316,26 @@ static bsd_status add_stage(builder *b, bsd_sm90_cut *cuts, int stage, bsd_sm90_
   return BSD_OK;
 }
 
+static void empty(bsd_sm90_arrays *a) {
+  a->ntiles = a->nrows = a->nslots = a->nentries = a->nitems = a->nheads = 0;
+}
+
 /* A pass on the host: arrays, items of all stages one after another. */
 static bsd_status build_pass(builder *b, bsd_sm90_arrays *out, bsd_sm90_pass *made,
                              bsd_error *error) {
-  bsd_sm90_cut *cuts;
-  BSD_TRY(bsd_alloc(&cuts, b->pass->nlists, sizeof *cuts, error));
-  bsd_status status = bsd_sm90_choose_steps(b->pass, b->shape->block, &b->to, error);
-  for (int64_t i = 0; i < b->pass->nlists && status == BSD_OK; i++) {
-    cuts[i].list = &b->pass->lists[i];
-    cuts[i].rows_are_keys = b->pass->rows_are_keys;
-    cuts[i].parts = b->shape->block / 64;
-    status = bsd_sm90_cut_blocks(&cuts[i], &b->to, error);
+  empty(&b->to);
+  out->nitems = 0;
+  BSD_TRY(bsd_sm90_choose_steps(b->pass, b->shape->block, &b->to, error));
+  for (int64_t i = 0; i < b->pass->nlists; i++) {
+    b->cuts[i].list = &b->pass->lists[i];
+    b->cuts[i].rows_are_keys = b->pass->rows_are_keys;
+    b->cuts[i].parts = b->shape->block / 64;
+    BSD_TRY(bsd_sm90_cut_blocks(&b->cuts[i], &b->to, error));
   }
-  for (int stage = 0; stage < BSD_MAX_STAGES && status == BSD_OK; stage++)
-    status = add_stage(b, cuts, stage, out, &made->stages[stage], error);
-  for (int64_t i = 0; i < b->pass->nlists; i++)
-    bsd_sm90_cut_free(&cuts[i]);
-  bsd_free(cuts);
+  for (int stage = 0; stage < BSD_MAX_STAGES; stage++)
+    BSD_TRY(add_stage(b, stage, out, &made->stages[stage], error));
   memcpy(made->steps, b->to.steps, sizeof made->steps);
-  return status;
+  return BSD_OK;
 }
 
 /* ---- device memory ------------------------------------------------------------------------------ */
@@ -360,6 +350,7 @@ static bsd_status put(piece *p, const void *from, int64_t count, int64_t size, i
                       bsd_error *error) {
   const int64_t at = bsd_ceil_div(p->size, ALIGNMENT) * ALIGNMENT;
   BSD_TRY(bsd_grow(&p->host, &p->room, at + count * size + ALIGNMENT, 1, error));
+  memset(p->host + p->size, 0, (size_t)(at - p->size));
   if (count > 0)
     memcpy(p->host + at, from, (size_t)(count * size));
   p->size = at + count * size;
@@ -408,18 +399,28 @@ static void free_arrays(bsd_sm90_arrays *a) {
   bsd_free(a->heads);
 }
 
-static bsd_status make_pass(piece *p, const bsd_kernel_shape *shape, const bsd_pass *pass,
-                            int width, const int64_t *places, bsd_sm90_pass *made,
-                            bsd_error *error) {
-  builder b = {
-      .shape = shape, .pass = pass, .width = abs(width), .forced = width < 0, .places = places};
+/* All passes one after another, in the same memory: there may be many, and pages that are new each time take
+ * longer than what is written to them. */
+static bsd_status make_passes(builder *b, const bsd_pass *passes, piece *p, bsd_sm90_work *made,
+                              bsd_error *error) {
   bsd_sm90_arrays out = {0};
-  bsd_status status = build_pass(&b, &out, made, error);
-  if (status == BSD_OK)
-    fill_items(&b.to, &out);
-  if (status == BSD_OK)
-    status = put_pass(p, &b.to, &out, made, error);
-  free_arrays(&b.to);
+  bsd_status status = BSD_OK;
+  int64_t ncuts = 0;
+  for (int64_t i = 0; i < made->npasses; i++)
+    ncuts = bsd_max(ncuts, passes[i].nlists);
+  BSD_TRY(bsd_alloc(&b->cuts, ncuts, sizeof *b->cuts, error));
+  for (int64_t i = 0; i < made->npasses && status == BSD_OK; i++) {
+    b->pass = &passes[i];
+    status = build_pass(b, &out, &made->passes[i], error);
+    if (status != BSD_OK)
+      break;
+    fill_items(&b->to, &out);
+    status = put_pass(p, &b->to, &out, &made->passes[i], error);
+  }
+  for (int64_t i = 0; i < ncuts; i++)
+    bsd_sm90_cut_free(&b->cuts[i]);
+  bsd_free(b->cuts);
+  free_arrays(&b->to);
   free_arrays(&out);
   return status;
 }
@@ -438,13 +439,14 @@ static bsd_status upload(const piece *p, bsd_sm90_work *work, bsd_error *error) 
 bsd_status bsd_sm90_work_create(const bsd_kernel_shape *shape, const bsd_pass *passes,
                                 int64_t npasses, int width, const int64_t places[2],
                                 bsd_sm90_work **work, bsd_error *error) {
+  builder b = {.shape = shape, .width = abs(width), .forced = width < 0, .places = places};
   piece p = {NULL, 0, 0};
   bsd_sm90_work *made;
   BSD_TRY(bsd_alloc(&made, 1, sizeof *made, error));
   made->npasses = npasses;
   bsd_status status = bsd_alloc(&made->passes, npasses, sizeof *made->passes, error);
-  for (int64_t i = 0; i < npasses && status == BSD_OK; i++)
-    status = make_pass(&p, shape, &passes[i], width, places, &made->passes[i], error);
+  if (status == BSD_OK)
+    status = make_passes(&b, passes, &p, made, error);
   if (status == BSD_OK)
     status = upload(&p, made, error);
   bsd_free(p.host);
