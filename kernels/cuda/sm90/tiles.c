@@ -2,6 +2,7 @@
 #include "tiles.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "../../../src/memory.h"
 
@@ -223,6 +224,35 @@ static int covers_a_slot(const bsd_tile *row, const bsd_fragment *fragments, int
   return 0;
 }
 
+/* Whether the last own tile has the same steps as one of row r: without bounds they follow from the row's
+ * entries alone, which are often those of the row before. */
+static int repeats_last(const bsd_sm90_cut *cut, int64_t r) {
+  const bsd_list *l = cut->list;
+  if (cut->nmembers == 0 || l->causal || l->left >= 0 || l->right >= 0)
+    return 0;
+  const bsd_entry *a = l->entries + l->row_ptr[cut->last_row], *b = l->entries + l->row_ptr[r];
+  const int64_t count = l->row_ptr[r + 1] - l->row_ptr[r];
+  return count == l->row_ptr[cut->last_row + 1] - l->row_ptr[cut->last_row] &&
+         (count == 0 || memcmp(a, b, (size_t)count * sizeof *a) == 0);
+}
+
+static void repeat_steps(bsd_sm90_cut *cut) {
+  const int64_t begin = cut->step_ptr[cut->nmembers - 1], count = cut->nsteps - begin;
+  if (count > 0)
+    memcpy(cut->steps + cut->nsteps, cut->steps + begin, (size_t)count * sizeof *cut->steps);
+  cut->nsteps += count;
+}
+
+static bsd_status pair_with_row(bsd_sm90_cut *cut, int64_t r, int64_t own_t0, int64_t own,
+                                bsd_sm90_arrays *to, bsd_error *error) {
+  const bsd_list *l = cut->list;
+  for (int64_t e = l->row_ptr[r]; e < l->row_ptr[r + 1]; e++)
+    for (int32_t i = 0; i < l->entries[e].count; i++)
+      BSD_TRY(pair_with_block(cut, own_t0, own, l->entries[e].first + i * l->entries[e].step, to,
+                              error));
+  return BSD_OK;
+}
+
 static bsd_status cut_row_part(bsd_sm90_cut *cut, int64_t r, int64_t first, bsd_sm90_arrays *to,
                                bsd_error *error) {
   const bsd_list *l = cut->list;
@@ -235,10 +265,11 @@ static bsd_status cut_row_part(bsd_sm90_cut *cut, int64_t r, int64_t first, bsd_
   BSD_TRY(
       bsd_grow(&cut->step_ptr, &cut->ptr_room, cut->nmembers + 2, sizeof *cut->step_ptr, error));
   BSD_TRY(make_tile(row, l->row_fragments, first, 0, own, to, &to->rows[to->nrows], error));
-  for (int64_t e = l->row_ptr[r]; e < l->row_ptr[r + 1]; e++)
-    for (int32_t i = 0; i < l->entries[e].count; i++)
-      BSD_TRY(pair_with_block(cut, row->t0 + first, own,
-                              l->entries[e].first + i * l->entries[e].step, to, error));
+  if (repeats_last(cut, r))
+    repeat_steps(cut);
+  else
+    BSD_TRY(pair_with_row(cut, r, row->t0 + first, own, to, error));
+  cut->last_row = r;
   cut->row[cut->nmembers++] = (int32_t)to->nrows++;
   cut->step_ptr[cut->nmembers] = cut->nsteps;
   return BSD_OK;

@@ -34,6 +34,7 @@ typedef struct bsd_sm90_cut {
   int32_t *tile_of;  /* [nblocks * parts] in arrays.tiles, -1: no token */
   int64_t nmembers;  /* own tiles of the stage */
   int32_t *row;      /* in arrays.rows */
+  int64_t last_row;  /* of the list, that the last of them is of */
   int64_t *step_ptr; /* [nmembers + 1] */
   bsd_sm90_step *steps;
   int64_t tile_room, member_room, ptr_room, nsteps, step_room;

@@ -38,10 +38,6 @@ typedef struct builder {
 
 /* ---- the sequence of own tiles ----------------------------------------------------------------- */
 
-static int64_t length_of(const bsd_sm90_cut *cut, int64_t member) {
-  return cut->step_ptr[member + 1] - cut->step_ptr[member];
-}
-
 /* Entries that two members share. */
 static int64_t overlap(const bsd_sm90_cut *cut, int64_t a, int64_t b) {
   int64_t i = cut->step_ptr[a], j = cut->step_ptr[b], shared = 0;
@@ -125,40 +121,83 @@ static bsd_status make_sequence(const bsd_sm90_cut *cut, int64_t heads, int widt
 
 /* ---- groups ------------------------------------------------------------------------------------ */
 
-/* The union of the members' lists as entries at the end of to->entries; *length of it, *own of them all. */
+/* Where each member of a group stands in its steps. */
+typedef struct group_walk {
+  const bsd_sm90_step *at[BSD_SM90_MEMBERS], *end[BSD_SM90_MEMBERS];
+  int n;
+} group_walk;
+
+/* Takes the steps that all members have next, as long as they are the same, to entries; how many. */
+static int64_t take_common(group_walk *w, uint32_t *entries) {
+  const uint32_t all = ((1u << w->n) - 1) << BSD_SM90_TILE_BITS;
+  int64_t most = w->end[0] - w->at[0], count;
+  for (int m = 1; m < w->n; m++)
+    most = bsd_min(most, w->end[m] - w->at[m]);
+  for (count = 0; count < most; count++) {
+    const int32_t tile = w->at[0][count].tile;
+    uint32_t masked = 0;
+    int same = 1;
+    for (int m = 0; m < w->n; m++) {
+      same &= w->at[m][count].tile == tile;
+      masked |= (uint32_t)w->at[m][count].masked << m;
+    }
+    if (!same)
+      break;
+    entries[count] = (uint32_t)tile | all | masked << BSD_SM90_MASK_SHIFT;
+  }
+  for (int m = 0; m < w->n; m++)
+    w->at[m] += count;
+  return count;
+}
+
+/* The step that comes first among those where the members stand; NULL: all are at their ends. */
+static const bsd_sm90_step *least_step(const group_walk *w) {
+  const bsd_sm90_step *least = NULL;
+  for (int m = 0; m < w->n; m++) {
+    const bsd_sm90_step *s = w->at[m];
+    if (s < w->end[m] && (least == NULL || s->order < least->order ||
+                          (s->order == least->order && s->tile < least->tile)))
+      least = s;
+  }
+  return least;
+}
+
+/* Takes the steps of one tile from the members that stand at it; its entry. */
+static uint32_t take_tile(group_walk *w, int32_t tile) {
+  uint32_t entry = (uint32_t)tile;
+  for (int m = 0; m < w->n; m++)
+    if (w->at[m] < w->end[m] && w->at[m]->tile == tile) {
+      entry |= 1u << (BSD_SM90_TILE_BITS + m);
+      entry |= (uint32_t)w->at[m]->masked << (BSD_SM90_MASK_SHIFT + m);
+      w->at[m]++;
+    }
+  return entry;
+}
+
+/* The union of the members' lists as entries at the end of to->entries; *length of it, *own of them all.
+ * Neighbours have most of their lists in common. */
 static bsd_status merge(builder *b, const bsd_sm90_cut *cut, const member *members, int n,
                         int64_t *length, int64_t *own, bsd_error *error) {
-  int64_t at[BSD_SM90_MEMBERS];
   bsd_sm90_arrays *to = &b->to;
-  *own = *length = 0;
+  group_walk w = {.n = n};
+  *own = 0;
   for (int m = 0; m < n; m++) {
-    at[m] = cut->step_ptr[members[m].own];
-    *own += length_of(cut, members[m].own);
+    w.at[m] = cut->steps + cut->step_ptr[members[m].own];
+    w.end[m] = cut->steps + cut->step_ptr[members[m].own + 1];
+    *own += w.end[m] - w.at[m];
   }
   BSD_TRY(
       bsd_grow(&to->entries, &to->entry_room, to->nentries + *own + 1, sizeof *to->entries, error));
+  uint32_t *entry = to->entries + to->nentries;
   for (;;) {
-    const bsd_sm90_step *least = NULL;
-    for (int m = 0; m < n; m++) {
-      const bsd_sm90_step *s = &cut->steps[at[m]];
-      if (at[m] < cut->step_ptr[members[m].own + 1] &&
-          (least == NULL || s->order < least->order ||
-           (s->order == least->order && s->tile < least->tile)))
-        least = s;
-    }
+    entry += take_common(&w, entry);
+    const bsd_sm90_step *least = least_step(&w);
     if (least == NULL)
-      return BSD_OK;
-    uint32_t entry = (uint32_t)least->tile;
-    for (int m = 0; m < n; m++) {
-      const bsd_sm90_step *s = &cut->steps[at[m]];
-      if (at[m] == cut->step_ptr[members[m].own + 1] || s->tile != least->tile)
-        continue;
-      entry |= 1u << (BSD_SM90_TILE_BITS + m);
-      entry |= (uint32_t)s->masked << (BSD_SM90_MASK_SHIFT + m);
-      at[m]++;
-    }
-    to->entries[to->nentries + (*length)++] = entry;
+      break;
+    *entry++ = take_tile(&w, least->tile);
   }
+  *length = entry - (to->entries + to->nentries);
+  return BSD_OK;
 }
 
 /* Adds members [0, n) as one item; its heads are places yet. Members that share little are not parted: items
