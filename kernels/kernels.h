@@ -101,8 +101,8 @@ typedef struct bsd_kernels {
    * dq, dk, dv: added to the accumulators (scaled), or written. */
   bsd_status (*forward)(void *device, const bsd_call *call, const bsd_lists *lists, int64_t pass,
                         int stage, void *stream, bsd_error *error);
-  bsd_status (*backward_dq)(void *device, const bsd_call *call, const bsd_lists *lists, int64_t pass,
-                            int stage, void *stream, bsd_error *error);
+  bsd_status (*backward_dq)(void *device, const bsd_call *call, const bsd_lists *lists,
+                            int64_t pass, int stage, void *stream, bsd_error *error);
   bsd_status (*backward_dkv)(void *device, const bsd_call *call, const bsd_lists *lists,
                              int64_t pass, int stage, void *stream, bsd_error *error);
 
@@ -125,11 +125,11 @@ typedef struct bsd_pack_run {
  * b*batch_rows + head_row[h]. Heads of one class share their runs. */
 typedef struct bsd_pack {
   int64_t nheads;
-  const int32_t *run_class;      /* [nheads] class of each head */
-  const int64_t *class_ptr;      /* offsets into runs, one more than classes */
-  const bsd_pack_run *runs;      /* of a class ascending in row, without gaps */
+  const int32_t *run_class; /* [nheads] class of each head */
+  const int64_t *class_ptr; /* offsets into runs, one more than classes */
+  const bsd_pack_run *runs; /* of a class ascending in row, without gaps */
   int64_t batch_rows;
-  const int64_t *head_row;       /* [nheads] */
+  const int64_t *head_row; /* [nheads] */
 } bsd_pack;
 
 struct bsd_backend_table {
@@ -158,10 +158,11 @@ struct bsd_backend_table {
                          bsd_error *error);
   bsd_status (*synchronize)(void *device, void *stream, bsd_error *error);
 
-  /* Makes lists ready (uploads them) for the kernels of a shape; they refer to the passes' arrays, which
-   * must stay. */
-  bsd_status (*prepare)(void *device, const bsd_kernel_shape *shape, const bsd_pass *passes,
-                        int64_t npasses, bsd_lists **lists, bsd_error *error);
+  /* Makes lists ready (uploads them) for the kernels that select gave for the shape; they refer to the passes'
+   * arrays, which must stay. */
+  bsd_status (*prepare)(void *device, const bsd_kernels *kernels, const bsd_kernel_shape *shape,
+                        const bsd_pass *passes, int64_t npasses, bsd_lists **lists,
+                        bsd_error *error);
   void (*discard)(void *device, bsd_lists *lists);
 
   /* Gathers one tensor's part of a message into `to`. `elements` per row and their size in bytes:

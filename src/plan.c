@@ -101,10 +101,10 @@ static bsd_status make_lists(bsd_plan *plan, const bsd_kernel_shape *shape, bsd_
   void *device = plan->context->device;
   BSD_TRY(
       bsd_plan_lists_create(plan->share, &plan->schedule, &plan->arrivals, &plan->lists, error));
-  BSD_TRY(backend->prepare(device, shape, plan->lists.rows, plan->lists.nrow_passes,
+  BSD_TRY(backend->prepare(device, plan->kernels, shape, plan->lists.rows, plan->lists.nrow_passes,
                            &plan->row_lists, error));
-  return backend->prepare(device, shape, plan->lists.columns, plan->lists.ncolumn_passes,
-                          &plan->column_lists, error);
+  return backend->prepare(device, plan->kernels, shape, plan->lists.columns,
+                          plan->lists.ncolumn_passes, &plan->column_lists, error);
 }
 
 /* Streams, events and staging of a backend whose work is asynchronous. */

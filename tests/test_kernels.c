@@ -233,9 +233,11 @@ static void run_passes(device_run *run, const bsd_kernels *kernels, const bsd_ke
   const bsd_call *call = &run->call;
   bsd_lists *forward, *backward;
   bsd_error error;
-  must(run->table->prepare(run->device, shape, c->forward, c->options.npasses, &forward, &error),
+  must(run->table->prepare(run->device, kernels, shape, c->forward, c->options.npasses, &forward,
+                           &error),
        &error);
-  must(run->table->prepare(run->device, shape, c->backward, c->options.npasses, &backward, &error),
+  must(run->table->prepare(run->device, kernels, shape, c->backward, c->options.npasses, &backward,
+                           &error),
        &error);
   must(kernels->clear_forward(run->device, call, NULL, &error), &error);
   must(kernels->clear_backward(run->device, call, NULL, &error), &error);

@@ -104,9 +104,10 @@ static bsd_status cpu_synchronize(void *device, void *stream, bsd_error *error) 
   return BSD_OK;
 }
 
-static bsd_status cpu_prepare(void *device, const bsd_kernel_shape *shape, const bsd_pass *passes,
+static bsd_status cpu_prepare(void *device, const bsd_kernels *kernels,
+                              const bsd_kernel_shape *shape, const bsd_pass *passes,
                               int64_t npasses, bsd_lists **lists, bsd_error *error) {
-  (void)device, (void)shape;
+  (void)device, (void)kernels, (void)shape;
   bsd_lists *made;
   BSD_TRY(bsd_alloc(&made, 1, sizeof *made, error));
   made->passes = passes;

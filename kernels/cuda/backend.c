@@ -262,14 +262,15 @@ static void cuda_discard(void *device, bsd_lists *lists) {
   bsd_cuda_lists_destroy(lists);
 }
 
-static bsd_status cuda_prepare(void *device, const bsd_kernel_shape *shape, const bsd_pass *passes,
+static bsd_status cuda_prepare(void *device, const bsd_kernels *kernels,
+                               const bsd_kernel_shape *shape, const bsd_pass *passes,
                                int64_t npasses, bsd_lists **lists, bsd_error *error) {
   bsd_lists *made = NULL;
   int previous;
   BSD_TRY(bsd_cuda_enter(device, &previous, error));
-  bsd_status status = bsd_cuda_lists_create(shape, passes, npasses, &made, error);
+  bsd_status status = bsd_cuda_lists_create(passes, npasses, &made, error);
   if (status == BSD_OK)
-    status = bsd_cuda_families_prepare(device, shape, made, error);
+    status = bsd_cuda_families_prepare(device, kernels, shape, made, error);
   bsd_cuda_leave(device, previous);
   if (status == BSD_OK)
     *lists = made;

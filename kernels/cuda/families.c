@@ -96,15 +96,32 @@ bsd_status bsd_cuda_families_select(void *device, const bsd_kernel_shape *shape,
   return BSD_OK;
 }
 
-bsd_status bsd_cuda_families_prepare(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
-                                     bsd_lists *lists, bsd_error *error) {
-  char reason[REASON];
-  for (int f = 0; f < BSD_CUDA_FAMILIES && families[f]; f++)
-    if (families[f]->prepare &&
-        (applies(families[f], &families[f]->forward, device, shape, reason) ||
-         applies(families[f], &families[f]->backward, device, shape, reason)))
+/* Whether the lists' passes are run by kernels of a family: rows of queries by the forward and dq, rows of keys
+ * by dk, dv. */
+static int is_used(const bsd_cuda_device *device, const bsd_kernels *kernels,
+                   const bsd_lists *lists, int family) {
+  int has_rows = 0, used = 0;
+  for (int64_t i = 0; i < lists->npasses; i++)
+    has_rows |= !lists->passes[i].rows_are_keys;
+  for (int f = 0; f < BSD_CUDA_FAMILIES; f++)
+    used |= kernels == &device->composed[f][family] ||
+            (has_rows && kernels == &device->composed[family][f]);
+  return used;
+}
+
+bsd_status bsd_cuda_families_prepare(const bsd_cuda_device *device, const bsd_kernels *kernels,
+                                     const bsd_kernel_shape *shape, bsd_lists *lists,
+                                     bsd_error *error) {
+  int wants_arrays = 0;
+  for (int f = 0; f < BSD_CUDA_FAMILIES && families[f]; f++) {
+    if (!is_used(device, kernels, lists, f))
+      continue;
+    if (families[f]->prepare)
       BSD_TRY(families[f]->prepare(device, shape, lists, &lists->extra[f], error));
-  return BSD_OK;
+    else
+      wants_arrays = 1;
+  }
+  return wants_arrays ? bsd_cuda_lists_build(shape, lists, error) : BSD_OK;
 }
 
 void bsd_cuda_families_discard(bsd_lists *lists) {

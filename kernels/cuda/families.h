@@ -12,9 +12,10 @@ bsd_status bsd_cuda_families_open(bsd_cuda_device *device, bsd_error *error);
 bsd_status bsd_cuda_families_select(void *device, const bsd_kernel_shape *shape, bsd_kernel wanted,
                                     const bsd_kernels **kernels, bsd_error *error);
 
-/* The families' parts of prepare and discard. */
-bsd_status bsd_cuda_families_prepare(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
-                                     bsd_lists *lists, bsd_error *error);
+/* bsd_backend_table.prepare for lists that are created: makes what the kernels' families read, no more. */
+bsd_status bsd_cuda_families_prepare(const bsd_cuda_device *device, const bsd_kernels *kernels,
+                                     const bsd_kernel_shape *shape, bsd_lists *lists,
+                                     bsd_error *error);
 void bsd_cuda_families_discard(bsd_lists *lists);
 
 #endif

@@ -54,8 +54,8 @@ typedef struct bsd_cuda_family {
    * kernels' limits of shared memory (bsd_cuda_allow_shared), which also loads them. May be NULL. */
   bsd_status (*open)(const bsd_cuda_device *device, bsd_error *error);
   int least_capability; /* below it, the family is not opened and never applies */
-  /* Hook at the end of prepare, for shapes to which the family applies: makes what the family wants beside
-   * lists.h's arrays (from lists->passes) and leaves it in *extra (= lists->extra[family]). May be NULL. */
+  /* Prepare for kernels of this family: makes its own arrays (from lists->passes) and leaves them in *extra
+   * (= lists->extra[family]). NULL: the family reads those of lists.h. */
   bsd_status (*prepare)(const bsd_cuda_device *device, const bsd_kernel_shape *shape,
                         bsd_lists *lists, void **extra, bsd_error *error);
   void (*discard)(void *extra);

@@ -406,24 +406,25 @@ static bsd_status upload(list_build *b, bsd_lists *lists, bsd_error *error) {
       "copying block lists to the device", error);
 }
 
-bsd_status bsd_cuda_lists_create(const bsd_kernel_shape *shape, const bsd_pass *passes,
-                                 int64_t npasses, bsd_lists **lists, bsd_error *error) {
-  list_build b = {{NULL, 0, 0}, NULL, 0};
+bsd_status bsd_cuda_lists_create(const bsd_pass *passes, int64_t npasses, bsd_lists **lists,
+                                 bsd_error *error) {
   bsd_lists *made;
   BSD_TRY(bsd_alloc(&made, 1, sizeof *made, error));
   made->passes = passes;
   made->npasses = npasses;
-  bsd_status status = bsd_alloc(&made->work, npasses, sizeof *made->work, error);
+  *lists = made;
+  return BSD_OK;
+}
+
+bsd_status bsd_cuda_lists_build(const bsd_kernel_shape *shape, bsd_lists *lists, bsd_error *error) {
+  list_build b = {{NULL, 0, 0}, NULL, 0};
+  bsd_status status = bsd_alloc(&lists->work, lists->npasses, sizeof *lists->work, error);
   if (status == BSD_OK)
-    status = build(&b, shape, made, error);
+    status = build(&b, shape, lists, error);
   if (status == BSD_OK)
-    status = upload(&b, made, error);
+    status = upload(&b, lists, error);
   bsd_free(b.p.host);
   bsd_free(b.made);
-  if (status == BSD_OK)
-    *lists = made;
-  else
-    bsd_cuda_lists_destroy(made);
   return status;
 }
 

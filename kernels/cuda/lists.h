@@ -1,4 +1,5 @@
-/* lists.h - block lists in device memory: what `prepare` makes of passes, for every kernel family.
+/* lists.h - block lists in device memory: what `prepare` makes of passes, for every kernel family that makes no
+ * arrays of its own (sm90 does).
  *
  * Per pass and stage there is one array of *work items*, one per (list, own row, query head), so that a
  * single launch runs all lists of the pass: grid.x over items, grid.y over the batch. Runs of entries are
@@ -83,16 +84,20 @@ enum { BSD_CUDA_FAMILIES = 3 };
 struct bsd_lists {
   const bsd_pass *passes; /* the caller's, host */
   int64_t npasses;
-  bsd_cuda_pass *work; /* host, [npasses] */
+  bsd_cuda_pass *work; /* host, [npasses]; NULL: no kernel of these lists reads it */
   void *memory;        /* device: all arrays above */
   int64_t bytes;
   void *extra[BSD_CUDA_FAMILIES];
 };
 
-/* bsd_backend_table.prepare and .discard without the families' part. Lists are uploaded by the time that
- * it returns. Errors: MEMORY, UNSUPPORTED (a token index or a number of blocks beyond 2^31), BACKEND. */
-bsd_status bsd_cuda_lists_create(const bsd_kernel_shape *shape, const bsd_pass *passes,
-                                 int64_t npasses, bsd_lists **lists, bsd_error *error);
+/* Without any arrays. Errors: MEMORY. */
+bsd_status bsd_cuda_lists_create(const bsd_pass *passes, int64_t npasses, bsd_lists **lists,
+                                 bsd_error *error);
+
+/* Makes work and memory, for families that read them: uploaded by the time that it returns. After a failure the
+ * caller destroys the lists. Errors: MEMORY, UNSUPPORTED (a token index or a number of blocks beyond 2^31),
+ * BACKEND. */
+bsd_status bsd_cuda_lists_build(const bsd_kernel_shape *shape, bsd_lists *lists, bsd_error *error);
 void bsd_cuda_lists_destroy(bsd_lists *lists);
 
 #ifdef __cplusplus

@@ -74,8 +74,10 @@ static int widen_window(bsd_list *list) {
   return 1;
 }
 
-static bsd_status prepare(void *device, const bsd_kernel_shape *shape, const bsd_pass *passes,
-                          int64_t npasses, bsd_lists **lists, bsd_error *error) {
+static bsd_status prepare(void *device, const bsd_kernels *kernels, const bsd_kernel_shape *shape,
+                          const bsd_pass *passes, int64_t npasses, bsd_lists **lists,
+                          bsd_error *error) {
+  (void)kernels;                        /* garden.kernels */
   int queries = garden.prepared++ == 0; /* a plan prepares query rows, then key rows */
   for (int64_t x = 0; x < npasses; x++)
     for (int64_t y = 0; y < passes[x].nlists && !garden.planted; y++) {
@@ -90,7 +92,7 @@ static bsd_status prepare(void *device, const bsd_kernel_shape *shape, const bsd
       if (garden.what == PLANT_WINDOW && queries)
         garden.planted += widen_window(list);
     }
-  return garden.real->prepare(device, shape, passes, npasses, lists, error);
+  return garden.real->prepare(device, garden.real_kernels, shape, passes, npasses, lists, error);
 }
 
 /* ---- calls ---- */

@@ -137,8 +137,22 @@ static bsd_status add_tile(const bsd_tile *tile, const bsd_fragment *fragments, 
   return BSD_OK;
 }
 
+static bsd_status check_tokens(const bsd_fragment *fragments, int64_t count, bsd_error *error) {
+  for (int64_t i = 0; i < count; i++) {
+    const int64_t last = fragments[i].first + (fragments[i].count - 1) * fragments[i].step;
+    if (last > INT32_MAX)
+      return bsd_fail(error, BSD_ERR_UNSUPPORTED,
+                      "token index %" PRId64 " is too large: kernel sm90 numbers the tokens of one "
+                      "rank or message up to 2^31 - 1",
+                      last);
+  }
+  return BSD_OK;
+}
+
 bsd_status bsd_sm90_cut_blocks(bsd_sm90_cut *cut, bsd_sm90_arrays *to, bsd_error *error) {
   const bsd_list *l = cut->list;
+  BSD_TRY(check_tokens(l->row_fragments, l->nrow_fragments, error));
+  BSD_TRY(check_tokens(l->fragments, l->nfragments, error));
   BSD_TRY(bsd_grow(&cut->tile_of, &cut->tile_room, l->nblocks * cut->parts, sizeof *cut->tile_of,
                    error));
   for (int64_t b = 0; b < l->nblocks; b++)

@@ -83,7 +83,7 @@ typedef struct bsd_sm90_work {
 
 /* width: members of an item where grouping pays; 1: never group; negative: always. places: CTAs of a launch
  * of grouped items, and of items of one member. Uploads. Errors: MEMORY, UNSUPPORTED (2^24 tiles in a pass,
- * 2^31 slots), BACKEND. */
+ * 2^31 slots or tokens), BACKEND. */
 bsd_status bsd_sm90_work_create(const bsd_kernel_shape *shape, const bsd_pass *passes,
                                 int64_t npasses, int width, const int64_t places[2],
                                 bsd_sm90_work **work, bsd_error *error);
