@@ -33,8 +33,10 @@ __device__ __forceinline__ void walk(consumer<C> &c, uint32_t active, uint32_t m
     int n = 1;
     if (!(active & 1)) {
       n = min(first_bit(active), left);
-      if (at.have)
-        c.drain();
+      if (at.have) {
+        c.add_values();
+        c.wait_values();
+      }
       at.have = false;
       c.skip(n);
     } else if (!at.have) {
@@ -53,13 +55,30 @@ __device__ __forceinline__ void walk(consumer<C> &c, uint32_t active, uint32_t m
   }
 }
 
+/* The end of an item of this member, and the start of its next. */
+template <class C>
+__device__ __forceinline__ void end_item(consumer<C> &c, const member_chunk &last, uint32_t &use,
+                                         item_state &at) {
+  c.release_own(at.pending, at.other);
+  at.pending = finish(c, at.have, last.word >> 16, last.head);
+  if (!at.pending) {
+    bsd_named_sync(8 + c.m, 128); /* all have read what lies beside the own tile */
+    bool at_once = true;
+    c.release_own(at_once, use % C::residents);
+  }
+  c.start((use + 1) % C::residents);
+  at.have = false;
+  at.fresh = true;
+  use = (use + 1) % (2 * C::residents);
+}
+
 template <class C> __device__ __forceinline__ void consume(consumer<C> &c) {
   uint32_t chunk = 0, use = 0; /* modulo 2 * their places */
   item_state at = {false, true, false, 0};
   member_chunk now;
-  bsd_grid_wait();
   c.take_chunk(chunk, now);
   c.start(0);
+  bsd_grid_wait();
 #pragma unroll 1
   while (!(now.word & SM90_END)) {
     at.other = 1 - use % C::residents;
@@ -73,27 +92,13 @@ template <class C> __device__ __forceinline__ void consume(consumer<C> &c) {
       c.free_chunk(chunk);
       c.take_chunk(chunk, now);
     }
-    const member_chunk last = now;
     c.free_chunk(chunk);
+    if (now.is_present(c.m))
+      end_item(c, now, use, at);
     c.take_chunk(chunk, now);
-    if (!last.is_present(c.m))
-      continue;
-    c.release_own(at.pending, at.other);
-    if (at.have)
-      c.drain();
-    at.pending = finish(c, last.word >> 16, last.head);
-    if (!at.pending) {
-      bsd_named_sync(8 + c.m, 128); /* all have read what lies beside the own tile */
-      bool at_once = true;
-      c.release_own(at_once, use % C::residents);
-    }
-    c.start((use + 1) % C::residents);
-    at.have = false;
-    at.fresh = true;
-    use = (use + 1) % (2 * C::residents);
   }
   if (c.warp == 0)
-    bsd_tma_wait();
+    bsd_tma_wait_read(); /* what it wrote is there when the kernel is over */
 }
 
 template <class C> __device__ __forceinline__ void init_barriers(uint32_t shared) {

@@ -308,9 +308,8 @@ template <class C> struct consumer {
     return n;
   }
 
-  /* The product that is left over. */
-  __device__ __forceinline__ void drain() {
-    add_values();
+  /* The product that is left over is done: after add_values. */
+  __device__ __forceinline__ void wait_values() {
     bsd_wgmma_wait<0>();
     bsd_hold(o);
     bsd_barrier_arrive_if(last_empty, lane == 0);

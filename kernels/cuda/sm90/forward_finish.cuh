@@ -6,27 +6,37 @@
 
 namespace {
 
-/* What finish leaves of a thread's two rows. */
+/* What the end of an item needs of a thread's two rows. */
 struct row_ends {
+  int32_t token0, token1; /* -1: none */
   float factor0, factor1; /* 1 / l */
   float lse0, lse1;
 };
 
-template <class C> __device__ __forceinline__ row_ends end_rows(const consumer<C> &c) {
+/* All that follows from n and l alone; lse is written where it is not to be merged. */
+template <class C>
+__device__ __forceinline__ row_ends end_rows(const consumer<C> &c, int lane, int64_t first,
+                                             uint4 tile) {
+  row_ends e;
+  const int row = c.warp * 16 + lane / 4;
+  e.token0 = sm90_token(c.p.lists, tile.x, tile.y, row).index;
+  e.token1 = sm90_token(c.p.lists, tile.x, tile.y, row + 8).index;
   float l0 = c.l0, l1 = c.l1;
   l0 += __shfl_xor_sync(~0u, l0, 1);
   l0 += __shfl_xor_sync(~0u, l0, 2);
   l1 += __shfl_xor_sync(~0u, l1, 1);
   l1 += __shfl_xor_sync(~0u, l1, 2);
-  return {l0 > 0 ? 1 / l0 : 0, l1 > 0 ? 1 / l1 : 0, (c.n0 + log2f(l0)) * LN2,
-          (c.n1 + log2f(l1)) * LN2};
-}
-
-template <class C>
-__device__ __forceinline__ void write_lse(const consumer<C> &c, int lane, int64_t query,
-                                          float lse) {
-  if (c.p.lse != nullptr && lane % 4 == 0)
-    c.p.lse[query] = lse;
+  e.factor0 = l0 > 0 ? __fdividef(1, l0) : 0;
+  e.factor1 = l1 > 0 ? __fdividef(1, l1) : 0;
+  e.lse0 = (c.n0 + __log2f(l0)) * LN2;
+  e.lse1 = (c.n1 + __log2f(l1)) * LN2;
+  if (c.p.lse != nullptr && c.p.acc_o == nullptr && lane % 4 == 0) {
+    if (e.token0 >= 0)
+      c.p.lse[first + e.token0] = e.lse0;
+    if (e.token1 >= 0)
+      c.p.lse[first + e.token1] = e.lse1;
+  }
+  return e;
 }
 
 /* O/l rounded to the type, into the member's own tile (Q is not needed any more). */
@@ -92,8 +102,9 @@ __device__ __forceinline__ void merge_row(const consumer<C> &c, int lane, int r,
 }
 
 template <class C>
-__device__ __forceinline__ void merge(const consumer<C> &c, int lane, int64_t first, int i0, int i1,
+__device__ __forceinline__ void merge(const consumer<C> &c, int lane, int64_t first,
                                       const row_ends &e) {
+  const int32_t i0 = e.token0, i1 = e.token1;
   const float before0 = i0 >= 0 ? c.p.acc_lse[first + i0] : 0;
   const float before1 = i1 >= 0 ? c.p.acc_lse[first + i1] : 0;
   __syncwarp(); /* a row's four threads have read its lse */
@@ -118,30 +129,32 @@ __device__ __forceinline__ void store_own(const consumer<C> &c, int lane, uint32
   }
 }
 
-/* Leaves o and lse of the item where they belong. True: a tensor store of the own tile is under way. */
+/* Leaves o and lse of the item where they belong. have: the product of its last entry is yet to come; what
+ * does not need O is done beside it, in a branch of its own, since O must not be in flight where branches meet.
+ * True: a tensor store of the own tile is under way. */
 template <class C>
-__device__ __forceinline__ bool finish(const consumer<C> &c, int batch, int head) {
+__device__ __forceinline__ bool finish(consumer<C> &c, bool have, int batch, int head) {
   const int lane = c.lane_again();
-  const row_ends e = end_rows(c);
-  const uint4 t = bsd_load_shared(c.own_tile());
-  const int row = c.warp * 16 + lane / 4;
   const int64_t first = (batch * c.p.heads + head) * c.p.tokens;
-  const int32_t i0 = sm90_token(c.p.lists, t.x, t.y, row).index;
-  const int32_t i1 = sm90_token(c.p.lists, t.x, t.y, row + 8).index;
+  const uint4 tile = bsd_load_shared(c.own_tile());
+  row_ends e;
+  if (have) {
+    c.add_values();
+    e = end_rows(c, lane, first, tile);
+    c.wait_values();
+  } else {
+    e = end_rows(c, lane, first, tile);
+  }
   if (c.p.acc_o != nullptr) {
-    merge(c, lane, first, i0, i1, e);
+    merge(c, lane, first, e);
     return false;
   }
-  if (i0 >= 0)
-    write_lse(c, lane, first + i0, e.lse0);
-  if (i1 >= 0)
-    write_lse(c, lane, first + i1, e.lse1);
   stage_output(c, lane, c.own, e.factor0, e.factor1);
-  if (sm90_by_map(c.p.lists, t.y)) {
-    store_own(c, lane, c.own, t.x, t.y, batch, head);
+  if (sm90_by_map(c.p.lists, tile.y)) {
+    store_own(c, lane, c.own, tile.x, tile.y, batch, head);
     return true;
   }
-  scatter_output(c, lane, t.x, t.y, batch, head);
+  scatter_output(c, lane, tile.x, tile.y, batch, head);
   return false;
 }
 

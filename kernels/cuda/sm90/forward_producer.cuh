@@ -41,10 +41,16 @@ __device__ __forceinline__ void load_own(const forward_params &p, uint32_t share
   }
 }
 
-/* What the producer holds of up to 32 entries: of each, a lane holds the entry and its tile. */
+/* What the producer holds of an item and of up to 32 of its entries, one a lane. */
 struct producer_chunk {
+  int x, batch;   /* the item, of those of all batch entries */
+  int left, done; /* its entries from these on, and before them */
+  uint32_t item;  /* its words */
   uint32_t entry;
   int2 tile; /* at, how */
+  __device__ __forceinline__ int word(int which) const {
+    return __shfl_sync(~0u, item, which);
+  }
 };
 
 /* The row of a message's token among all rows of the messages' memory. */
@@ -56,22 +62,19 @@ __device__ __forceinline__ int message_row(const forward_params &p, const bsd_re
          static_cast<int>(message->head_row[head]) + token;
 }
 
-/* Where the tile of an entry lies. Of a message that the copy engine can address: in place of `at` the row of K
- * in the messages' memory, in place of the source the distance to the row of V. */
+/* Where the chunk's tiles lie. Of a message that the copy engine can address: in place of `at` the row of K in
+ * the messages' memory, in place of the source the distance to the row of V. */
 template <int D>
-__device__ __forceinline__ int2 find_tile(const forward_params &p, uint32_t entry, int batch,
-                                          int kv_head) {
-  if (entry == 0)
-    return make_int2(0, 0);
-  const int2 tile = __ldg(
-      reinterpret_cast<const int2 *>(p.lists.tiles + (entry & ((1 << BSD_SM90_TILE_BITS) - 1))));
+__device__ __forceinline__ int2 find_rows(const forward_params &p, const producer_chunk &chunk) {
+  const int kv_head = chunk.word(SM90_WORD_KV_HEAD);
+  const int2 tile = chunk.tile;
   const uint32_t how = tile.y;
-  if (how >> BSD_SM90_MAP_SHIFT != BSD_SM90_MESSAGE || p.messages == nullptr)
+  if (how >> BSD_SM90_MAP_SHIFT != BSD_SM90_MESSAGE)
     return tile;
   const int source = how & ((1 << BSD_SM90_MAP_SHIFT) - 1);
-  const int key = message_row<D>(p, p.key.received + source, tile.x, batch, kv_head);
+  const int key = message_row<D>(p, p.key.received + source, tile.x, chunk.batch, kv_head);
   const uint32_t distance =
-      message_row<D>(p, p.value.received + source, tile.x, batch, kv_head) - key;
+      message_row<D>(p, p.value.received + source, tile.x, chunk.batch, kv_head) - key;
   if (distance >> BSD_SM90_MAP_SHIFT != 0)
     return tile;
   return make_int2(key, FORWARD_ROWS << BSD_SM90_MAP_SHIFT | distance);
@@ -102,82 +105,122 @@ __device__ __forceinline__ void load_entry(const forward_params &p, uint32_t sha
 template <class C>
 __device__ __forceinline__ void stream(const forward_params &p, uint32_t shared,
                                        sm90_place<C::stages> &ring, const producer_chunk &chunk,
-                                       uint32_t item, int begin, int end, int batch, int lane) {
+                                       int begin, int end, int lane) {
   const uint32_t tiles = shared + SM90_HEADER + C::residents * C::members * C::tile;
 #pragma unroll 1
   for (int e = begin; e < end; e++) {
     const uint32_t entry = __shfl_sync(~0u, chunk.entry, e);
     const int at = __shfl_sync(~0u, chunk.tile.x, e);
     const uint32_t how = __shfl_sync(~0u, chunk.tile.y, e);
-    const int kv_head = __shfl_sync(~0u, item, SM90_WORD_KV_HEAD);
+    const int kv_head = chunk.word(SM90_WORD_KV_HEAD);
     const uint32_t full = sm90_barrier(shared, SM90_FULL, ring.at);
     bsd_barrier_wait(full + SM90_EMPTY - SM90_FULL, ring.phase);
     if (entry >> BSD_SM90_MASK_SHIFT)
-      sm90_put_key_band(p.lists, item, entry, shared, ring.at, lane);
-    load_entry<C>(p, shared, tiles + ring.at * 2 * C::tile, at, how, full, batch, kv_head, lane);
+      sm90_put_key_band(p.lists, chunk.item, entry, shared, ring.at, lane);
+    load_entry<C>(p, shared, tiles + ring.at * 2 * C::tile, at, how, full, chunk.batch, kv_head,
+                  lane);
     ring.next();
   }
 }
 
-/* Walks the items of this CTA; while a chunk is streamed, the next one and its tiles are looked up. */
-template <class C>
-__device__ __forceinline__ void produce(const forward_params &p, uint32_t shared, int lane) {
-  sm90_place<C::stages> ring = {0, 1};
-  uint32_t uses = 0, count = 0;
-  int x = blockIdx.x;
-  if (x >= p.lists.total) {
-    sm90_hand_over<C::members>(shared, count, SM90_END, 0, ~0u, lane);
-    return;
-  }
-  int batch = x / p.lists.nitems;
+/* ---- the walk ---- */
+
+/* Asks for an item and its first entries: one load of each, and nothing waits for them here. */
+__device__ __forceinline__ void fetch_item(const forward_params &p, int x, int lane,
+                                           producer_chunk &to) {
+  to.x = x;
+  to.batch = x / p.lists.nitems;
   const uint32_t *words =
-      reinterpret_cast<const uint32_t *>(p.lists.items + (x - batch * p.lists.nitems));
-  uint32_t item = __ldg(words + lane);
-  producer_chunk chunk = {__ldg(words + 32 + lane)};
+      reinterpret_cast<const uint32_t *>(p.lists.items + (x - to.batch * p.lists.nitems)) + lane;
+  to.item = __ldg(words);
+  to.entry = __ldg(words + SM90_WORD_FIRST);
+  to.tile.x = __ldg(words + SM90_WORD_FIRST_AT);
+  to.tile.y = __ldg(words + SM90_WORD_FIRST_HOW);
+}
+
+/* Asks for the entries that follow the chunk's in its item. */
+__device__ __forceinline__ void fetch_entries(const forward_params &p, const producer_chunk &chunk,
+                                              int lane, producer_chunk &to) {
+  const uint32_t *entries =
+      p.lists.entries + sm90_word64(chunk.item, SM90_WORD_BEGIN) + chunk.done + 32;
+  to.entry = lane < chunk.left - 32 ? __ldg(entries + lane) : 0;
+}
+
+/* The tiles of entries that do not stand in their item. */
+__device__ __forceinline__ int2 fetch_tiles(const forward_params &p, uint32_t entry) {
+  if (entry == 0)
+    return make_int2(0, 0);
+  return __ldg(
+      reinterpret_cast<const int2 *>(p.lists.tiles + (entry & ((1 << BSD_SM90_TILE_BITS) - 1))));
+}
+
+template <class C>
+__device__ __forceinline__ void hand_over(uint32_t shared, uint32_t &count,
+                                          const producer_chunk &chunk, int lane) {
+  if (chunk.word(SM90_WORD_ROWS) < 0)
+    return; /* an empty item */
+  const uint32_t last = chunk.left <= 32 ? SM90_LAST : 0;
+  sm90_hand_over<C::members>(shared, count, min(chunk.left, 32) | last | chunk.batch << 16,
+                             chunk.entry, chunk.item, lane);
+}
+
+/* Lists do not depend on the kernel before, which may still run: the first chunk is handed over beside it. */
+template <class C>
+__device__ __forceinline__ void begin_walk(const forward_params &p, uint32_t shared,
+                                           uint32_t &count, int lane, producer_chunk &first) {
+  fetch_item(p, blockIdx.x, lane, first);
   if (lane == 0 && p.lists.use_maps && p.lists.steps[0] > 0) {
     bsd_tma_prefetch(&p.q.of_step[0]);
     bsd_tma_prefetch(&p.k.of_step[0]);
     bsd_tma_prefetch(&p.v.of_step[0]);
   }
-  int left = __shfl_sync(~0u, item, SM90_WORD_COUNT), done = 0;
-  chunk.tile = find_tile<C::D>(p, chunk.entry, batch, __shfl_sync(~0u, item, SM90_WORD_KV_HEAD));
+  first.left = first.word(SM90_WORD_COUNT);
+  first.done = 0;
+  if (p.messages != nullptr)
+    first.tile = find_rows<C::D>(p, first);
+  hand_over<C>(shared, count, first, lane);
   bsd_grid_wait();
+}
+
+/* Walks the items of this CTA; while a chunk is streamed, the next one and its tiles are looked up. */
+template <class C>
+__device__ __forceinline__ void walk_items(const forward_params &p, uint32_t shared,
+                                           uint32_t &count, int lane) {
+  sm90_place<C::stages> ring = {0, 1};
+  uint32_t uses = 0;
+  producer_chunk now;
+  begin_walk<C>(p, shared, count, lane, now);
 #pragma unroll 1
   for (;;) {
-    const int n = min(left, 32), now = batch;
-    const uint32_t item_now = item;
-    uint32_t next = 0;
-    const bool last = left <= 32;
-    if (!last) {
-      const uint32_t *entries = p.lists.entries + sm90_word64(item, SM90_WORD_BEGIN) + done + 32;
-      next = lane < left - 32 ? __ldg(entries + lane) : 0;
-    } else if ((x += gridDim.x) < p.lists.total) {
-      batch = x / p.lists.nitems;
-      words = reinterpret_cast<const uint32_t *>(p.lists.items + (x - batch * p.lists.nitems));
-      item = __ldg(words + lane);
-      next = __ldg(words + 32 + lane);
-    }
-    const bool empty = static_cast<int>(__shfl_sync(~0u, item_now, SM90_WORD_ROWS)) < 0;
-    if (!empty) {
-      sm90_hand_over<C::members>(shared, count,
-                                 n | (done ? 0 : SM90_FIRST) | (last ? SM90_LAST : 0) | now << 16,
-                                 chunk.entry, item_now, lane);
-      if (done == 0)
-        load_own<C>(p, shared, uses, item_now, now, lane);
-    }
-    stream<C>(p, shared, ring, chunk, item_now, 0, n / 2, now, lane);
-    const int2 tile = find_tile<C::D>(p, next, batch, __shfl_sync(~0u, item, SM90_WORD_KV_HEAD));
-    stream<C>(p, shared, ring, chunk, item_now, n / 2, n, now, lane);
-    chunk = {next, tile};
-    left -= n;
-    done += n;
+    const int n = min(now.left, 32), x = now.x + static_cast<int>(gridDim.x);
+    const bool last = now.left <= 32, over = last && x >= p.lists.total;
+    producer_chunk next = now;
     if (!last)
-      continue;
-    if (x >= p.lists.total)
-      break;
-    left = __shfl_sync(~0u, item, SM90_WORD_COUNT);
-    done = 0;
+      fetch_entries(p, now, lane, next);
+    else if (!over)
+      fetch_item(p, x, lane, next);
+    if (now.done == 0)
+      load_own<C>(p, shared, uses, now.item, now.batch, lane);
+    stream<C>(p, shared, ring, now, 0, n / 2, lane);
+    if (!last)
+      next.tile = fetch_tiles(p, next.entry);
+    if (p.messages != nullptr)
+      next.tile = find_rows<C::D>(p, next);
+    stream<C>(p, shared, ring, now, n / 2, n, lane);
+    if (over)
+      return;
+    next.left = last ? next.word(SM90_WORD_COUNT) : now.left - 32;
+    next.done = last ? 0 : now.done + 32;
+    now = next;
+    hand_over<C>(shared, count, now, lane);
   }
+}
+
+template <class C>
+__device__ __forceinline__ void produce(const forward_params &p, uint32_t shared, int lane) {
+  uint32_t count = 0;
+  if (blockIdx.x < p.lists.total)
+    walk_items<C>(p, shared, count, lane);
   sm90_hand_over<C::members>(shared, count, SM90_END, 0, ~0u, lane);
 }
 

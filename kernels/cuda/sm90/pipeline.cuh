@@ -199,7 +199,7 @@ static __device__ __forceinline__ uint32_t sm90_uniform(uint32_t v) {
   return __reduce_or_sync(~0u, v);
 }
 
-/* Words of bsd_sm90_item, of which lane l holds word l; behind them stands first[]. */
+/* Words of bsd_sm90_item. Lane l holds word l; of what stands in the item per entry it holds entry l's. */
 enum {
   SM90_WORD_KV_HEAD,
   SM90_WORD_COUNT,
@@ -210,11 +210,16 @@ enum {
   SM90_WORD_HIGHEST = 14,
   SM90_WORD_AT = 18,
   SM90_WORD_HOW = 22,
-  SM90_WORD_T64 = 26
+  SM90_WORD_T64 = 26,
+  SM90_WORD_FIRST = 32,
+  SM90_WORD_FIRST_AT = 64,
+  SM90_WORD_FIRST_HOW = 96
 };
 static_assert(offsetof(bsd_sm90_item, own_at) == 4 * SM90_WORD_AT &&
                   offsetof(bsd_sm90_item, lowest) == 4 * SM90_WORD_LOWEST &&
-                  offsetof(bsd_sm90_item, first) == 4 * 32 && sizeof(bsd_sm90_item) == 256,
+                  offsetof(bsd_sm90_item, first) == 4 * SM90_WORD_FIRST &&
+                  offsetof(bsd_sm90_item, first_at) == 4 * SM90_WORD_FIRST_AT &&
+                  offsetof(bsd_sm90_item, first_how) == 4 * SM90_WORD_FIRST_HOW,
               "words of an item");
 
 static __device__ __forceinline__ int64_t sm90_word64(uint32_t item, int word) {
@@ -275,7 +280,7 @@ static __device__ __forceinline__ void sm90_put_key_band(const sm90_lists &l, ui
   const uint32_t to = shared + SM90_BANDS + 32 * stage;
   const int2 tile =
       __ldg(reinterpret_cast<const int2 *>(l.tiles + (entry & ((1 << BSD_SM90_TILE_BITS) - 1))) +
-            1); /* t64, keys: in the level 1 cache since the look-up */
+            1); /* t64, keys */
   const int64_t t0 = static_cast<int64_t>(tile.x) * 64;
   const int64_t lowest = sm90_word64(item, SM90_WORD_LOWEST) - t0;
   const int64_t highest = sm90_word64(item, SM90_WORD_HIGHEST) - t0;

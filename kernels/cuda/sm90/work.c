@@ -300,8 +300,13 @@ static void fill_items(const bsd_sm90_arrays *a, bsd_sm90_arrays *out) {
   for (int64_t i = 0; i < out->nitems; i++) {
     bsd_sm90_item *item = &out->items[i];
     const int64_t count = bsd_min(item->count, BSD_SM90_FIRST);
-    if (count > 0)
-      memcpy(item->first, a->entries + item->begin, (size_t)count * sizeof *item->first);
+    for (int64_t e = 0; e < count; e++) {
+      const uint32_t entry = a->entries[item->begin + e];
+      const bsd_sm90_tile *tile = &a->tiles[entry & ((1 << BSD_SM90_TILE_BITS) - 1)];
+      item->first[e] = entry;
+      item->first_at[e] = tile->at;
+      item->first_how[e] = tile->how;
+    }
     for (int m = 0; m < BSD_SM90_MEMBERS; m++)
       if (item->rows[m] >= 0) {
         item->own_at[m] = a->rows[item->rows[m]].at;

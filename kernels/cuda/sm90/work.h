@@ -15,7 +15,7 @@ extern "C" {
 
 enum {
   BSD_SM90_MEMBERS = 4,    /* at most, of an item */
-  BSD_SM90_FIRST = 32,     /* entries that stand in the item itself too */
+  BSD_SM90_FIRST = 32,     /* entries that stand in the item itself too, with their tiles */
   BSD_SM90_STEPS = 4,      /* tensor maps of a launch: distinct distances between a tile's tokens */
   BSD_SM90_GATHER = 255,   /* in place of a map: the tile's tokens are looked up one by one */
   BSD_SM90_MESSAGE = 254,  /* the same: they are consecutive rows of a message */
@@ -52,8 +52,10 @@ typedef struct bsd_sm90_item {
   uint32_t own_how[BSD_SM90_MEMBERS];
   int32_t own_t64[BSD_SM90_MEMBERS];
   int32_t unused[2];
-  uint32_t first[BSD_SM90_FIRST]; /* entries; 0 from count on */
-} bsd_sm90_item;                  /* 256 bytes */
+  uint32_t first[BSD_SM90_FIRST];   /* entries; 0 from count on */
+  int32_t first_at[BSD_SM90_FIRST]; /* of their tiles */
+  uint32_t first_how[BSD_SM90_FIRST];
+} bsd_sm90_item; /* 512 bytes */
 
 /* Items in the order of a launch of `places` CTAs, of which each takes every places-th item: so chosen that
  * all have about the same work. An item may be empty (no entries, no members) to keep that step. */
