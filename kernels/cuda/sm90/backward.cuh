@@ -8,7 +8,7 @@
  *   backward_producer.cuh    one warp brings tiles
  *   backward_statistics.cuh  another, or three, bring lse and delta
  *   backward_walker.cuh      a consumer warpgroup's place in the ring, its products and masks
- *   backward_output.cuh      where its sums go
+ *   backward_output.cuh      from its sums to the outputs
  *   backward_consumer.cuh    its walk over the items
  *   backward_launch.cuh      the kernel, and its launch from the host
  *
@@ -23,7 +23,7 @@ namespace sm90 {
 constexpr float LOG2E = 1.44269504089f;
 
 struct backward_params {
-  bsd_sm90_maps own1, own2, other1, other2, out1, out2; /* Q, dO, K, V, dQ or K, V, Q, dO, dK, dV */
+  bsd_sm90_maps own1, own2, other1, other2; /* Q, dO, K, V or K, V, Q, dO */
   bsd_operand own_first, own_second, other_first, other_second;
   bsd_operand_f32 lse, delta;
   sm90_lists lists;
@@ -35,16 +35,16 @@ struct backward_params {
   float scale, exponent, inverse; /* scale; times log2(e); 1/scale */
 };
 
-/* Keys: dk, dv. Deferred: a step's last product runs beside the next step's first. Kept: own tiles that are
- * held in registers. */
-template <typename Type, int HeadDim, int Count, int Ctas, bool ForKeys, bool Deferred, int Kept>
+/* ForKeys: dk, dv. Kept: own tiles that are held in registers: products then read half as much shared memory,
+ * and where both are, the place of an own pair is free for the next one at once. */
+template <typename Type, int HeadDim, int Count, int Ctas, bool ForKeys, int Kept>
 struct backward_config {
   using type = Type;
   static constexpr int D = HeadDim, members = Count, ctas = Ctas, kept = Kept;
-  static constexpr bool keys = ForKeys, deferred = Deferred;
+  static constexpr bool keys = ForKeys;
   static constexpr int threads = (members + 1) * 128;
   static constexpr int tile = 64 * D * 2, pair = 2 * tile;
-  static constexpr int residents = members > 1 && D == 64 ? 2 : 1; /* own pairs of a member */
+  static constexpr int residents = D == 64 && kept < 2 ? 2 : 1; /* own pairs of a member */
   static constexpr int room = 232448 / ctas / 1024 * 1024 - (ctas > 1 ? 1024 : 0);
   static constexpr int header = SM90_HEADER + (keys ? 1024 : 0);
   static constexpr int own_statistics = keys ? 0 : 512, statistics = keys ? 1024 : 0;

@@ -31,6 +31,7 @@ template <class Config> struct key_consumer : walker<Config> {
       dk[i] = dv[i] = 0;
   }
   __device__ __forceinline__ void take_own() {
+    this->keep();
   }
 
   /* Descriptor of an operand without swizzle: 8 rows of 16 bytes lie together; the next 8 columns are
@@ -114,17 +115,17 @@ template <class Config> struct key_consumer : walker<Config> {
     this->release(empty);
   }
 
-  __device__ __forceinline__ bool finish(int batch, int head) {
+  __device__ __forceinline__ void finish(uint4 tile, int batch, int head) {
     using weighted = typename base::weighted;
-    return this->leave(batch, head, weighted{dk, this->p.scale, 0}, weighted{dv, 1, 1});
+    this->leave(tile, batch, head, weighted{dk, this->p.scale, 0}, weighted{dv, 1, 1});
   }
 };
 
 template <typename T, int D> struct consumers {
-  using grouped = key_consumer<backward_config<T, D, D == 64 ? 3 : 2, 1, true, true, 0>>;
+  using grouped = key_consumer<backward_config<T, D, D == 64 ? 3 : 2, 1, true, 0>>;
   /* One member at D 128 has too few registers: there, items are always of two (sm90.c). */
   using single =
-      key_consumer<backward_config<T, D, D == 64 ? 1 : 2, D == 64 ? 2 : 1, true, true, 0>>;
+      key_consumer<backward_config<T, D, D == 64 ? 1 : 2, D == 64 ? 2 : 1, true, D == 64 ? 2 : 0>>;
 
   static constexpr const char *name = "sm90 dk, dv";
   static void give(const bsd_call &call, backward_params &p) {

@@ -30,8 +30,8 @@ template <class C> __device__ __forceinline__ void init_barriers(uint32_t shared
   }
   for (int i = 0; i < C::residents * C::members; i++) {
     bsd_barrier_init(sm90_barrier(shared, SM90_OWN_FULL, i),
-                     C::keys ? 1 : 33); /* statistics: 32 lanes */
-    bsd_barrier_init(sm90_barrier(shared, SM90_OWN_EMPTY, i), 1);
+                     C::keys ? 32 : 64); /* of the tiles' warp, of the statistics' */
+    bsd_barrier_init(sm90_barrier(shared, SM90_OWN_EMPTY, i), 4);
   }
   for (int i = 0; i < SM90_CHUNK_SLOTS; i++) {
     bsd_barrier_init(sm90_barrier(shared, SM90_CHUNK_FULL, i), 1);
@@ -91,21 +91,16 @@ struct run {
 /* What both directions fill in alike. */
 template <class C> bsd_status make_params(const run &r, backward_params *p, bsd_error *error) {
   const bsd_call *call = r.call;
-  const bsd_tensor none = {};
-  const bsd_tensor tensors[] = {p->own_first.local,
-                                p->own_second.local,
-                                p->other_first.local,
-                                p->other_second.local,
-                                p->first_sum ? none : p->first,
-                                p->second_sum ? none : p->second};
+  const bsd_tensor tensors[] = {p->own_first.local, p->own_second.local, p->other_first.local,
+                                p->other_second.local};
   const int64_t own = C::keys ? call->kv_heads : call->heads;
   const int64_t other = C::keys ? call->heads : call->kv_heads;
-  const int64_t heads[] = {own, own, other, other, own, own};
+  const int64_t heads[] = {own, own, other, other};
   const bsd_sm90_map_cache *cache = nullptr;
-  BSD_TRY(bsd_sm90_maps_find(call, r.pass->steps, tensors, heads, 6,
+  BSD_TRY(bsd_sm90_maps_find(call, r.pass->steps, tensors, heads, 4,
                              &r.pass->maps[BSD_SM90_BACKWARD], &cache, error));
-  bsd_sm90_maps *const maps[] = {&p->own1, &p->own2, &p->other1, &p->other2, &p->out1, &p->out2};
-  for (int t = 0; t < 6; t++)
+  bsd_sm90_maps *const maps[] = {&p->own1, &p->own2, &p->other1, &p->other2};
+  for (int t = 0; t < 4; t++)
     *maps[t] = cache->maps[t];
   p->lists = sm90_make_lists(*r.pass, r.pass->stages[r.stage], call->batch, cache->usable);
   p->query_heads = r.pass->heads;

@@ -1,11 +1,24 @@
-/* backward_output.cuh - from a member's sums to dq, or dk and dv: through its own pair by the copy engine, row by
- * row, or into fp32 sums. */
+/* backward_output.cuh - from a member's sums to dq, or dk and dv: rounded rows, or fp32 sums. */
 #ifndef BSD_SM90_BACKWARD_OUTPUT_CUH
 #define BSD_SM90_BACKWARD_OUTPUT_CUH
 
 #include "backward.cuh"
 
 namespace sm90 {
+
+/* Transposes 4x4 words among four lanes: lane t of each four gets word t of them all. */
+__device__ __forceinline__ void transpose_quad(uint32_t (&v)[4], int lane) {
+#pragma unroll
+  for (int d = 1; d <= 2; d *= 2)
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      if ((i & d) == 0) {
+        const bool upper = lane & d;
+        const uint32_t other = __shfl_xor_sync(~0u, upper ? v[i] : v[i + d], d);
+        v[i] = upper ? other : v[i];
+        v[i + d] = upper ? v[i + d] : other;
+      }
+}
 
 /* One consumer warpgroup, its own pair, and where its sums go. */
 template <class C> struct own_output {
@@ -14,14 +27,11 @@ template <class C> struct own_output {
   const uint32_t shared;
   const int m, warp, lane; /* member; warp of the warpgroup */
   uint32_t own;            /* address of the own pair */
+  uint32_t own_tile;       /* address of what is to be known of its tokens */
 
   __device__ __forceinline__ own_output(const backward_params &params, uint32_t base, int member,
                                         int w, int l)
       : p(params), shared(base), m(member), warp(w), lane(l) {
-  }
-
-  __device__ __forceinline__ uint32_t own_tile() const {
-    return shared + SM90_OWN_TILES + 16 * ((own - shared - C::header) / C::pair);
   }
 
   /* sum * factor is an output: the first or the second. */
@@ -30,39 +40,26 @@ template <class C> struct own_output {
     float factor;
     int which;
   };
-  /* sum * factor, rounded to the type, into a tile of the own pair. */
-  __device__ __forceinline__ void stage_output(const weighted &w) {
-    const int matrix = lane >> 3, row = (matrix & 1) * 8 + (lane & 7);
-    const uint32_t to = own + w.which * C::tile + (warp * 16 + row) * 128;
+  /* sum * factor, rounded to the type, to the rows of the own tokens: 16 bytes a lane, 64 a row. */
+  __device__ __forceinline__ void write_output(const weighted &w, uint4 tile, int batch, int head) {
+    const bsd_tensor &to = w.which ? p.second : p.first;
 #pragma unroll
-    for (int i = 0; i < C::D / 8; i += 2) {
-      const int column = i + (matrix >> 1);
-      bsd_store_matrix(to + i / 8 * 8192 + (((column & 7) ^ (row & 7)) << 4),
-                       bsd_pack2(w.sum[4 * i] * w.factor, w.sum[4 * i + 1] * w.factor, T()),
-                       bsd_pack2(w.sum[4 * i + 2] * w.factor, w.sum[4 * i + 3] * w.factor, T()),
-                       bsd_pack2(w.sum[4 * i + 4] * w.factor, w.sum[4 * i + 5] * w.factor, T()),
-                       bsd_pack2(w.sum[4 * i + 6] * w.factor, w.sum[4 * i + 7] * w.factor, T()));
-    }
-  }
-  /* The warp's 16 rows of a staged tile to wherever their tokens lie. */
-  __device__ __forceinline__ void scatter_output(int which, uint4 tile, int batch, int head) {
-    const bsd_tensor &to = which ? p.second : p.first;
-#pragma unroll 1
-    for (int i = lane; i < 16 * C::D / 8; i += 32) {
-      const int row = warp * 16 + i / (C::D / 8), c = i % (C::D / 8);
-      const bsd_cuda_token token = sm90_token(p.lists, tile.x, tile.y, row);
-      if (token.index >= 0)
-        *reinterpret_cast<uint4 *>(bsd_tensor_row(to, token.index, batch, head, 2) + 16 * c) =
-            bsd_load_shared(own + which * C::tile + c / 8 * 8192 + row * 128 +
-                            (((c % 8) ^ (row & 7)) << 4));
-    }
-  }
-  __device__ __forceinline__ void store_output(int which, uint4 tile, int batch, int head) {
-    const bsd_sm90_maps &to = which ? p.out2 : p.out1;
+    for (int r = 0; r < 2; r++) {
+      const bsd_cuda_token token =
+          sm90_token(p.lists, tile.x, tile.y, warp * 16 + lane / 4 + 8 * r);
+      char *row = bsd_tensor_row(to, token.index, batch, head, 2) + lane % 4 * 16;
 #pragma unroll
-    for (int c = 0; c < C::D; c += 64)
-      bsd_tma_store(&to.of_step[tile.y >> BSD_SM90_MAP_SHIFT], own + which * C::tile + c * 128, c,
-                    tile.x, tile.y & ((1 << BSD_SM90_MAP_SHIFT) - 1), head, batch);
+      for (int i = 0; i < C::D / 8; i += 4) {
+        uint32_t v[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+          v[j] = bsd_pack2(w.sum[4 * (i + j) + 2 * r] * w.factor,
+                           w.sum[4 * (i + j) + 2 * r + 1] * w.factor, T());
+        transpose_quad(v, lane);
+        if (token.index >= 0)
+          *reinterpret_cast<uint4 *>(row + 16 * i) = make_uint4(v[0], v[1], v[2], v[3]);
+      }
+    }
   }
   /* sum * factor added to the fp32 sums of the own tokens, which nobody else adds to at the same time. */
   __device__ __forceinline__ void add_output(const weighted &w, uint4 tile, int batch, int head) {
@@ -80,27 +77,13 @@ template <class C> struct own_output {
     }
   }
 
-  /* Leaves all outputs of the item. Returns whether a store of the own pair is under way. */
+  /* Leaves all outputs of the item, whose own tile is `tile`. */
   template <typename... Sums>
-  __device__ __forceinline__ bool leave(int batch, int head, const Sums &...sums) {
-    const uint4 tile = bsd_load_shared(own_tile());
-    if (p.first_sum != nullptr) {
+  __device__ __forceinline__ void leave(uint4 tile, int batch, int head, const Sums &...sums) {
+    if (p.first_sum != nullptr)
       (add_output(sums, tile, batch, head), ...);
-      return false;
-    }
-    (stage_output(sums), ...);
-    if (!sm90_by_map(p.lists, tile.y)) {
-      __syncwarp();
-      (scatter_output(sums.which, tile, batch, head), ...);
-      return false;
-    }
-    bsd_fence_async();
-    bsd_named_sync(8 + m, 128);
-    if (warp == 0 && lane == 0) {
-      (store_output(sums.which, tile, batch, head), ...);
-      bsd_tma_commit();
-    }
-    return true;
+    else
+      (write_output(sums, tile, batch, head), ...);
   }
 };
 

@@ -20,10 +20,10 @@ __device__ __forceinline__ void load_own(const backward_params &p, uint32_t shar
     const int place = m * C::residents + use % C::residents;
     bsd_barrier_wait(sm90_barrier(shared, SM90_OWN_EMPTY, place), (use / C::residents & 1) ^ 1);
     if (lane == 0)
-      bsd_store_shared(shared + SM90_OWN_TILES + 16 * place, at, how, t64, 0);
-    sm90_load_pair<C::D>(p.lists, p.own1, p.own_first, p.own2, p.own_second, shared,
-                         shared + C::header + place * C::pair, at, how,
-                         sm90_barrier(shared, SM90_OWN_FULL, place), batch, head, lane);
+      bsd_store_shared(shared + SM90_OWN_TILES + 16 * (2 * m + use % 2), at, how, t64, 0);
+    sm90_load_pair<C::D, 32>(p.lists, p.own1, p.own_first, p.own2, p.own_second, shared,
+                             shared + C::header + place * C::pair, at, how,
+                             sm90_barrier(shared, SM90_OWN_FULL, place), batch, head, lane);
   }
 }
 
@@ -70,6 +70,7 @@ __device__ __forceinline__ void prefetch(const backward_params &p, int lane) {
     return;
   const bsd_sm90_item *item = p.lists.items + blockIdx.x % p.lists.nitems;
   const uint32_t entry = __ldg(&item->first[lane]);
+  asm volatile("" ::"r"(__ldg(reinterpret_cast<const uint32_t *>(item) + lane)));
   if (entry != 0)
     bsd_prefetch(p.lists.tiles + (entry & ((1 << BSD_SM90_TILE_BITS) - 1)));
   if (lane == 0 && p.lists.use_maps && p.lists.steps[0] > 0) {

@@ -8,15 +8,18 @@
 namespace sm90 {
 namespace {
 
-template <class Config> struct query_consumer : walker<Config> {
+/* Deferred: the product of an entry's dS runs beside the next entry's S. Three members need no such help: while one
+ * waits, the tensor cores have the others' products. */
+template <class Config, bool Deferred> struct query_consumer : walker<Config> {
   using C = Config;
   using base = walker<C>;
   using T = typename C::type;
+  static constexpr bool ahead =
+      C::stages > 2; /* room for the next pair, this one and that before */
 
   float dq[C::D / 2];
   float n0, n1, d0, d1; /* lse*log2(e) and delta of rows lane/4 and lane/4 + 8 of the warp's 16 */
   uint32_t ds[4][4];    /* dS as A operands */
-  uint32_t kept[C::kept > 0 ? C::kept : 1][C::D / 16][4];
 
   __device__ __forceinline__ query_consumer(const backward_params &p, uint32_t shared, int m, int w,
                                             int l)
@@ -34,28 +37,20 @@ template <class Config> struct query_consumer : walker<Config> {
                           8 * (this->warp * 16 + this->lane / 4);
     const float2 a = bsd_load_pair(from), b = bsd_load_pair(from + 64);
     n0 = a.x, d0 = a.y, n1 = b.x, d1 = b.y;
-#pragma unroll
-    for (int t = 0; t < C::kept; t++)
-      this->keep(kept[t], t);
+    this->keep();
   }
   __device__ __forceinline__ void product(float (&s)[32], int which) {
     bsd_wgmma_fence();
-    if (which < C::kept)
-      this->multiply(s, kept[which < C::kept ? which : 0], which);
-    else
-      this->multiply(s, which);
+    this->multiply(s, which);
     bsd_wgmma_commit();
   }
 
   __device__ __forceinline__ void probabilities(float (&s)[32]) {
     const float exponent = this->p.exponent;
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-      s[4 * i] = bsd_exp2(fmaf(s[4 * i], exponent, -n0));
-      s[4 * i + 1] = bsd_exp2(fmaf(s[4 * i + 1], exponent, -n0));
-      s[4 * i + 2] = bsd_exp2(fmaf(s[4 * i + 2], exponent, -n1));
-      s[4 * i + 3] = bsd_exp2(fmaf(s[4 * i + 3], exponent, -n1));
-    }
+    for (int i = 0; i < 32; i++)
+      s[i] = bsd_exp2(fmaf(s[i], exponent, -(i & 2 ? n1 : n0)));
+    bsd_hold(s);
   }
   template <bool Masked>
   __device__ __forceinline__ void gradients(float (&s)[32], const float (&dp)[32], int stage) {
@@ -67,33 +62,31 @@ template <class Config> struct query_consumer : walker<Config> {
       this->mask(ds, stage);
   }
 
-  /* An entry. Deferred: its own dS K is left for the next step or for drain, that of the entry before runs
-   * beside S, unless this is the first. */
-  template <bool Masked, bool First> __device__ __forceinline__ void step() {
+  /* An entry, which has arrived. Its own dS K is left for the next step or for drain; that of the entry before runs
+   * beside S, unless this is the first. more: another entry of the run follows. */
+  template <bool Masked, bool First> __device__ __forceinline__ void step(bool more) {
     float s[32], dp[32];
-    this->wait_full();
     product(s, 0);
-    if (C::deferred && !First)
+    if (!First)
       this->accumulate(dq, ds, this->last_tiles);
     product(dp, 1);
     const uint32_t before = this->last_empty;
     const int stage = Masked ? this->stage_now() : 0;
     this->advance();
-    if (C::deferred && !First)
-      bsd_wgmma_wait<2>();
-    else
-      bsd_wgmma_wait<1>();
+    bsd_wgmma_wait<First ? 1 : 2>();
     bsd_hold(s);
     probabilities(s);
+    if (ahead)
+      this->wait_next(more);
     bsd_wgmma_wait<0>();
     bsd_hold(dp);
-    if (C::deferred && !First) {
+    if (!First) {
       bsd_hold(dq);
       this->release(before);
     }
     gradients<Masked>(s, dp, stage);
-    if (!C::deferred)
-      drain();
+    if (!ahead)
+      this->wait_next(more);
   }
   __device__ __forceinline__ void drain() {
     this->accumulate(dq, ds, this->last_tiles);
@@ -110,29 +103,27 @@ template <class Config> struct query_consumer : walker<Config> {
       dq[i] = (i & 2 ? none1 : none0) ? 0 : dq[i];
   }
   template <bool Masked> __device__ __forceinline__ void run(int n) {
-    if (C::deferred) {
-      step<Masked, true>();
-      n--;
-    }
+    this->wait_full();
+    step<Masked, true>(n > 1);
 #pragma unroll 1
-    for (; !Masked && n > 0; n--)
-      step<false, false>();
-    if (C::deferred)
-      drain();
-    else if (Masked)
-      step<true, false>();
+    for (; !Masked && n > 1; n--) {
+      if (!Deferred)
+        drain();
+      step<false, !Deferred>(n > 2);
+    }
+    drain();
   }
 
-  __device__ __forceinline__ bool finish(int batch, int head) {
+  __device__ __forceinline__ void finish(uint4 tile, int batch, int head) {
     clear_unseeing();
-    return this->leave(batch, head, typename base::weighted{dq, this->p.scale, 0});
+    this->leave(tile, batch, head, typename base::weighted{dq, this->p.scale, 0});
   }
 };
 
 template <typename T, int D> struct consumers {
-  using grouped =
-      query_consumer<backward_config<T, D, D == 64 ? 3 : 2, 1, false, true, D == 64 ? 1 : 0>>;
-  using single = query_consumer<backward_config<T, D, 1, 2, false, true, 0>>;
+  static constexpr int members = D == 64 ? 3 : 2, kept = D == 64 ? 2 : 1;
+  using grouped = query_consumer<backward_config<T, D, members, 1, false, kept>, members == 2>;
+  using single = query_consumer<backward_config<T, D, 1, 2, false, kept>, true>;
 
   static constexpr const char *name = "sm90 dq";
   static void give(const bsd_call &call, backward_params &p) {

@@ -11,28 +11,38 @@ template <class C> struct walker : own_output<C> {
   using T = typename C::type;
   using own_output<C>::shared;
   using own_output<C>::own;
+  using own_output<C>::own_tile;
   using own_output<C>::m;
   using own_output<C>::warp;
   using own_output<C>::lane;
-  uint32_t tiles, full, phase;     /* descriptor, barrier and parity of the next streamed pair */
-  uint32_t last_tiles, last_empty; /* of the entry whose last product is still to be issued */
+  uint32_t tiles, full, phase; /* descriptor, barrier and parity of the next streamed pair */
+  uint32_t last_tiles, last_empty,
+      last_phase;     /* of the entry whose last product is still to be issued */
+  uint32_t own_empty; /* barrier of the own pair while this warp holds it, else 0 */
+  uint32_t kept[C::kept > 0 ? C::kept : 1][C::D / 16][4]; /* own tiles as A operands */
 
   __device__ __forceinline__ walker(const backward_params &params, uint32_t base, int member, int w,
                                     int l)
       : own_output<C>(params, base, member, w, l) {
     rewind();
     phase = 0;
+    own_empty = 0;
   }
   __device__ __forceinline__ int place(uint32_t use) const {
     return m * C::residents + use % C::residents;
   }
-  /* Frees the own pair in this place once no store reads it any more. */
-  __device__ __forceinline__ void release_own(bool &pending, int at) {
-    if (pending && warp == 0 && lane == 0) {
-      bsd_tma_wait_read();
-      bsd_barrier_arrive(sm90_barrier(shared, SM90_OWN_EMPTY, at));
-    }
-    pending = false;
+  /* The own pair of the next item, as soon as it is there. */
+  __device__ __forceinline__ void wait_own(uint32_t use) {
+    own = shared + C::header + place(use) * C::pair;
+    own_tile = shared + SM90_OWN_TILES + 16 * (2 * m + use % 2);
+    own_empty = sm90_barrier(shared, SM90_OWN_EMPTY, place(use));
+    bsd_barrier_wait(sm90_barrier(shared, SM90_OWN_FULL, place(use)), use / C::residents & 1);
+  }
+  /* This warp reads the own pair no more. */
+  __device__ __forceinline__ void release_own() {
+    __syncwarp();
+    release(own_empty);
+    own_empty = 0;
   }
   __device__ __forceinline__ void free_chunk(uint32_t &chunk) {
     __syncwarp();
@@ -50,9 +60,16 @@ template <class C> struct walker : own_output<C> {
   __device__ __forceinline__ void wait_full() {
     bsd_barrier_wait(full, phase);
   }
+  /* Waits for the next streamed pair if there is one in this run; else for the last, which is there. The branch
+   * of the wait is also what keeps ptxas from moving exponentials across: it would put them behind the wait for the
+   * product that runs beside them. */
+  __device__ __forceinline__ void wait_next(bool more) {
+    bsd_barrier_wait(more ? full : last_empty + SM90_FULL - SM90_EMPTY, more ? phase : last_phase);
+  }
   /* On to the next streamed pair; this one is remembered as the last. */
   __device__ __forceinline__ void advance() {
     last_tiles = tiles;
+    last_phase = phase;
     last_empty = full + SM90_EMPTY - SM90_FULL;
     if (full == shared + SM90_FULL + 8 * (C::stages - 1)) {
       rewind();
@@ -77,21 +94,29 @@ template <class C> struct walker : own_output<C> {
 
   /* ---- products ---- */
 
-  /* An own tile as A operands. */
-  __device__ __forceinline__ void keep(uint32_t (&kept)[C::D / 16][4], int which) {
+  /* Takes own tiles into registers; their place is free once all are there. */
+  __device__ __forceinline__ void keep() {
     const int row = warp * 16 + (lane & 15);
 #pragma unroll
-    for (int k = 0; k < C::D / 16; k++) {
-      const int column = k % 4 * 2 + (lane >> 4);
-      bsd_load_matrix(kept[k], own + which * C::tile + k / 4 * 8192 + row * 128 +
-                                   ((column ^ (row & 7)) << 4));
-    }
+    for (int which = 0; which < C::kept; which++)
+#pragma unroll
+      for (int k = 0; k < C::D / 16; k++) {
+        const int column = k % 4 * 2 + (lane >> 4);
+        bsd_load_matrix(kept[which][k], own + which * C::tile + k / 4 * 8192 + row * 128 +
+                                            ((column ^ (row & 7)) << 4));
+      }
+    if (C::kept == 2)
+      release_own();
   }
   static __device__ __forceinline__ uint32_t step_offset(int k) {
     return (k / 4 * 8192 + k % 4 * 32) >> 4;
   }
   /* s = own tile (`which` of the pair) times streamed tile `which`, transposed. The caller fences and commits. */
   __device__ __forceinline__ void multiply(float (&s)[32], int which) {
+    if (which < C::kept) {
+      multiply(s, kept[which < C::kept ? which : 0], which);
+      return;
+    }
     uint32_t a = bsd_descriptor_low(own + which * C::tile, 8192);
     bsd_forget(a); /* else all its descriptors are kept in registers from the start of the item */
     const uint32_t b = tiles + which * (C::tile >> 4);
@@ -130,7 +155,7 @@ template <class C> struct walker : own_output<C> {
     const uint4 v = bsd_load_shared(shared + SM90_BANDS + 32 * stage);
     const int end = static_cast<int>(bsd_load_word(shared + SM90_BANDS + 32 * stage + 16)) >> 16;
     const int64_t row0 =
-        static_cast<int64_t>(static_cast<int>(bsd_load_word(this->own_tile() + 8))) * 64;
+        static_cast<int64_t>(static_cast<int>(bsd_load_word(this->own_tile + 8))) * 64;
     const int64_t low = static_cast<int64_t>(v.y) << 32 | v.x;
     const int64_t high = static_cast<int64_t>(v.w) << 32 | v.z;
     /* the columns that count for row i: i + first .. i + last */

@@ -133,17 +133,21 @@ static __device__ __forceinline__ bool sm90_by_map(const sm90_lists &l, uint32_t
   return l.use_maps && how >> BSD_SM90_MAP_SHIFT < BSD_SM90_STEPS;
 }
 
-/* After sm90_gather: waits for the warp's copies, makes them visible to wgmma, arrives. */
+/* After sm90_gather: waits for the warp's copies, makes them visible to wgmma, arrives: one lane for all, or each for
+ * what it has brought, where the tile is also read row by row. */
+template <int Arrivals>
 static __device__ __forceinline__ void sm90_gathered(uint32_t barrier, int lane) {
   bsd_copy_async_wait();
   bsd_fence_async();
-  __syncwarp();
-  if (lane == 0)
+  if (Arrivals == 1)
+    __syncwarp();
+  if (Arrivals == 32 || lane == 0)
     bsd_barrier_arrive(barrier);
 }
 
-/* Two tiles of the same tokens and head, one behind the other, complete on `barrier`: the whole warp. */
-template <int D>
+/* Two tiles of the same tokens and head, one behind the other, complete on `barrier`, of which it is 1 or 32
+ * arrivals: the whole warp. */
+template <int D, int Arrivals = 1>
 static __device__ __forceinline__ void
 sm90_load_pair(const sm90_lists &l, const bsd_sm90_maps &first_maps, const bsd_operand &first,
                const bsd_sm90_maps &second_maps, const bsd_operand &second, uint32_t shared,
@@ -151,6 +155,8 @@ sm90_load_pair(const sm90_lists &l, const bsd_sm90_maps &first_maps, const bsd_o
   if (sm90_by_map(l, how)) {
     if (lane == 0) {
       bsd_barrier_expect(barrier, 2 * 64 * D * 2);
+      if (Arrivals > 1)
+        bsd_barrier_arrive_times(barrier, Arrivals - 1);
       sm90_load<D>(to, first_maps, at, how, barrier, batch, head);
       sm90_load<D>(to + 64 * D * 2, second_maps, at, how, barrier, batch, head);
     }
@@ -159,7 +165,7 @@ sm90_load_pair(const sm90_lists &l, const bsd_sm90_maps &first_maps, const bsd_o
 #pragma unroll 1
   for (int t = 0; t < 2; t++)
     sm90_gather<D>(l, t ? second : first, shared, to + t * 64 * D * 2, at, how, batch, head, lane);
-  sm90_gathered(barrier, lane);
+  sm90_gathered<Arrivals>(barrier, lane);
 }
 
 /* ---- chunks ------------------------------------------------------------------------------------- */
