@@ -29,16 +29,25 @@ static int compare_items(const void *a, const void *b) {
   return by_run ? by_run : by_weight ? by_weight : compare(x->place, y->place);
 }
 
+int bsd_sm90_members(const bsd_sm90_item *item) {
+  int members = 0;
+  for (int m = 0; m < BSD_SM90_MEMBERS; m++)
+    members += item->rows[m] >= 0;
+  return members;
+}
+
 static void sort_items(const bsd_kernel_shape *shape, const bsd_pass *pass,
-                       const bsd_sm90_item *items, int64_t n, keyed_item *sorted) {
+                       const bsd_sm90_item *items, int64_t n, const int *cost, keyed_item *sorted) {
   int64_t blocks = 1;
   for (int64_t i = 0; i < pass->nlists; i++)
     blocks = bsd_max(blocks, pass->lists[i].nblocks);
   const int64_t head_bytes = blocks * shape->block * shape->head_dim * 4;
   const int64_t run = bsd_max(1, run_bytes / head_bytes);
-  for (int64_t i = 0; i < n; i++)
-    sorted[i] = (keyed_item){items[i].kv_head / run,
-                             (int64_t)items[i].count * items[i].nheads + ITEM_COST, i};
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t entries = (int64_t)items[i].count * items[i].nheads + ITEM_COST;
+    sorted[i] =
+        (keyed_item){items[i].kv_head / run, entries * cost[bsd_sm90_members(&items[i])], i};
+  }
   if (n > 0)
     qsort(sorted, (size_t)n, sizeof *sorted, compare_items);
 }
@@ -79,34 +88,64 @@ static int64_t deal(const keyed_item *sorted, int64_t n, int64_t places, place *
   return n <= places ? n : rounds * places;
 }
 
+/* What ordering n items takes. */
+typedef struct room {
+  keyed_item *sorted;
+  place *heap;
+  int64_t *to;
+} room;
+
+static bsd_status make_room(int64_t n, int64_t places, room *r, bsd_error *error) {
+  BSD_TRY(bsd_alloc(&r->sorted, n, sizeof *r->sorted, error));
+  BSD_TRY(bsd_alloc(&r->heap, places, sizeof *r->heap, error));
+  return bsd_alloc(&r->to, n, sizeof *r->to, error);
+}
+
+static void free_room(room *r) {
+  bsd_free(r->sorted);
+  bsd_free(r->heap);
+  bsd_free(r->to);
+}
+
+bsd_status bsd_sm90_load_of(const bsd_kernel_shape *shape, const bsd_pass *pass,
+                            const bsd_sm90_item *items, int64_t n, int64_t places, const int *cost,
+                            bsd_sm90_load *load, bsd_error *error) {
+  room r = {NULL, NULL, NULL};
+  const bsd_status status = make_room(n, places, &r, error);
+  if (status == BSD_OK) {
+    sort_items(shape, pass, items, n, cost, r.sorted);
+    (void)deal(r.sorted, n, places, r.heap, r.to);
+    *load = (bsd_sm90_load){0, 0};
+    for (int64_t c = 0; c < places; c++) {
+      load->most = bsd_max(load->most, r.heap[c].load);
+      load->all += r.heap[c].load;
+    }
+  }
+  free_room(&r);
+  return status;
+}
+
 bsd_status bsd_sm90_order_items(const bsd_kernel_shape *shape, const bsd_pass *pass, int64_t first,
-                                int64_t places, bsd_sm90_arrays *out, bsd_error *error) {
+                                int64_t places, const int *cost, bsd_sm90_arrays *out,
+                                bsd_error *error) {
   const int64_t n = out->nitems - first;
-  keyed_item *sorted = NULL;
-  place *heap = NULL;
-  int64_t *to = NULL;
+  room r = {NULL, NULL, NULL};
   bsd_sm90_item *from = NULL;
-  bsd_status status = bsd_alloc(&sorted, n, sizeof *sorted, error);
-  if (status == BSD_OK)
-    status = bsd_alloc(&heap, places, sizeof *heap, error);
-  if (status == BSD_OK)
-    status = bsd_alloc(&to, n, sizeof *to, error);
+  bsd_status status = make_room(n, places, &r, error);
   if (status == BSD_OK)
     status = bsd_alloc(&from, n, sizeof *from, error);
   if (status == BSD_OK && n > 0) {
     memcpy(from, out->items + first, (size_t)n * sizeof *from);
-    sort_items(shape, pass, from, n, sorted);
-    const int64_t dealt = deal(sorted, n, places, heap, to);
+    sort_items(shape, pass, from, n, cost, r.sorted);
+    const int64_t dealt = deal(r.sorted, n, places, r.heap, r.to);
     status = bsd_grow(&out->items, &out->item_room, first + dealt, sizeof *out->items, error);
     for (int64_t i = 0; i < dealt && status == BSD_OK; i++)
       out->items[first + i] = (bsd_sm90_item){.rows = {-1, -1, -1, -1}, .nheads = 1};
     for (int64_t i = 0; i < n && status == BSD_OK; i++)
-      out->items[first + to[i]] = from[sorted[i].place];
+      out->items[first + r.to[i]] = from[r.sorted[i].place];
     out->nitems = first + dealt;
   }
-  bsd_free(sorted);
-  bsd_free(heap);
-  bsd_free(to);
+  free_room(&r);
   bsd_free(from);
   return status;
 }

@@ -78,18 +78,24 @@ static bsd_status create_work(const bsd_cuda_device *device, const bsd_kernel_sh
                               const bsd_lists *lists, family_work *work, bsd_error *error) {
   const int64_t multiprocessors = device->multiprocessors;
   const int is_narrow = shape->head_dim == 64;
-  const int64_t forward_places[] = {multiprocessors, multiprocessors * (is_narrow ? 3 : 2)};
-  const int64_t backward_places[] = {multiprocessors, multiprocessors * 2};
   int has_rows = 0, has_columns = 0;
   for (int64_t i = 0; i < lists->npasses; i++)
     *(lists->passes[i].rows_are_keys ? &has_columns : &has_rows) = 1;
+  const bsd_sm90_kernel forward = {
+      .width = is_narrow ? 4 : 3,
+      .places = {multiprocessors, multiprocessors * (is_narrow ? 3 : 2)},
+      .cost = {0, 100, 100, 100, 100}};
+  const bsd_sm90_kernel backward = {
+      .width = is_narrow ? 3 : 2,
+      .forced =
+          !is_narrow && has_columns, /* dk, dv at D 128 have no kernel for items of one member */
+      .places = {multiprocessors, multiprocessors * 2},
+      .cost = {0, is_narrow ? 52 : 60, is_narrow ? 73 : 100, 100}};
   if (has_rows)
-    BSD_TRY(bsd_sm90_work_create(shape, lists->passes, lists->npasses, is_narrow ? 4 : 3,
-                                 forward_places, &work->forward, error));
-  /* dk, dv at D 128 have no kernel for items of one member */
-  const int width = is_narrow ? 3 : has_columns ? -2 : 2;
-  return bsd_sm90_work_create(shape, lists->passes, lists->npasses, width, backward_places,
-                              &work->backward, error);
+    BSD_TRY(bsd_sm90_work_create(shape, lists->passes, lists->npasses, &forward, &work->forward,
+                                 error));
+  return bsd_sm90_work_create(shape, lists->passes, lists->npasses, &backward, &work->backward,
+                              error);
 }
 
 static bsd_status prepare(const bsd_cuda_device *device, const bsd_kernel_shape *shape,

@@ -1,24 +1,22 @@
-/* work.c - row groups and their work items; puts them into device memory. See work.h.
+/* work.c - work items of all lists; puts them into device memory. See work.h.
  *
- * Members that come one after another in a list's *sequence* are tried as a group: the query heads of a KV
- * head, the tiles of a block, then the rows at the distance at which the list's rows resemble each other
- * most (the step of `strided`). A stage is grouped if an entry of the unions serves enough members on average,
- * less what the last round of items leaves idle of the CTAs; else its items are of one member. Items are dealt
- * to the CTAs of a launch so that all end at about the same time. */
+ * A stage is grouped if an entry of the unions serves enough members on average, less what the last round of
+ * items leaves idle of the CTAs; else its items are of one member. Where the last round of few leaves many CTAs
+ * idle, the last groups are narrower, so that all CTAs have a part of it. Items are dealt to the CTAs of a launch
+ * so that all end at about the same time. */
 #include "work.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../../../src/memory.h"
+#include "groups.h"
 #include "order.h"
-#include "tiles.h"
 
 enum {
-  DISTANCES = 8, /* tried */
-  SAMPLES = 32,  /* rows compared for each */
-  ALIGNMENT = 256
+  ALIGNMENT = 256,
+  FEW_ROUNDS = 16, /* more lose little by the last one */
+  UNEVEN = 103     /* hundredths of the average that the CTA with most to do may have */
 };
 
 /* Hundredths of a member that an entry of the unions must serve on average where items fill all rounds, by the
@@ -28,210 +26,11 @@ static const int64_t least_shared[BSD_SM90_MEMBERS + 1] = {0, 0, 130, 170, 190};
 typedef struct builder {
   const bsd_kernel_shape *shape;
   const bsd_pass *pass;
-  int width;
-  int forced;            /* groups stand whatever they share */
-  const int64_t *places; /* CTAs of a launch of grouped items, of single ones */
+  const bsd_sm90_kernel *kernel;
   bsd_sm90_arrays to;
-  bsd_sm90_cut *cuts;     /* of the pass's lists, at the stage under work */
-  int64_t shared, walked; /* of a stage: entries of members, entries of unions */
+  bsd_sm90_cut *cuts;       /* of the pass's lists, at the stage under work */
+  bsd_sm90_sharing sharing; /* of its items */
 } builder;
-
-/* ---- the sequence of own tiles ----------------------------------------------------------------- */
-
-/* Entries that two members share. */
-static int64_t overlap(const bsd_sm90_cut *cut, int64_t a, int64_t b) {
-  int64_t i = cut->step_ptr[a], j = cut->step_ptr[b], shared = 0;
-  while (i < cut->step_ptr[a + 1] && j < cut->step_ptr[b + 1]) {
-    const bsd_sm90_step *x = &cut->steps[i], *y = &cut->steps[j];
-    shared += x->order == y->order;
-    i += x->order <= y->order;
-    j += y->order <= x->order;
-  }
-  return shared;
-}
-
-/* The distance, in blocks of `parts` members, at which rows share most. */
-static int64_t best_distance(const bsd_sm90_cut *cut) {
-  const int64_t blocks = cut->nmembers / cut->parts;
-  int64_t best = 1, most = -1;
-  for (int64_t d = 1; d <= DISTANCES && d < blocks; d++) {
-    const int64_t samples = bsd_min(SAMPLES, blocks - d);
-    int64_t shared = 0;
-    for (int64_t s = 0; s < samples; s++) {
-      const int64_t row = (blocks - d - 1) * s / bsd_max(1, samples - 1);
-      shared += overlap(cut, row * cut->parts, (row + d) * cut->parts);
-    }
-    shared = shared * SAMPLES / samples;
-    if (shared > most) {
-      most = shared;
-      best = d;
-    }
-  }
-  return best;
-}
-
-typedef struct member {
-  int32_t own, head; /* own tile in the cut; place among the KV head's query heads */
-} member;
-
-/* Classes of rows at the distance one after another, each cut into chunks of `width` members; chunks of the
- * classes in turn, so that work stays local. starts[c]: the first member of chunk c. */
-typedef struct sequence {
-  member *members;
-  int64_t nmembers;
-  int64_t *starts;
-  int64_t nchunks;
-} sequence;
-
-static int64_t class_size(const bsd_sm90_cut *cut, int64_t distance, int64_t class) {
-  const int64_t blocks = bsd_ceil_div(cut->nmembers, cut->parts);
-  int64_t members = 0;
-  for (int64_t b = class; b < blocks; b += distance)
-    members += bsd_min(cut->parts, cut->nmembers - b * cut->parts);
-  return members;
-}
-
-/* Own tile number i of a class, in order. */
-static int64_t class_member(const bsd_sm90_cut *cut, int64_t distance, int64_t class, int64_t i) {
-  return (class + i / cut->parts * distance) * cut->parts + i % cut->parts;
-}
-
-static bsd_status make_sequence(const bsd_sm90_cut *cut, int64_t heads, int width, sequence *s,
-                                bsd_error *error) {
-  const int64_t distance = width > 1 ? best_distance(cut) : 1;
-  const int64_t total = cut->nmembers * heads;
-  int64_t sizes[DISTANCES];
-  for (int64_t class = 0; class < distance; class ++)
-    sizes[class] = class_size(cut, distance, class) * heads;
-  BSD_TRY(bsd_alloc(&s->members, total, sizeof *s->members, error));
-  BSD_TRY(bsd_alloc(&s->starts, total + 1, sizeof *s->starts, error));
-  s->nmembers = s->nchunks = 0;
-  for (int64_t chunk = 0; s->nmembers < total; chunk++)
-    for (int64_t class = 0; class < distance; class ++) {
-      if (chunk * width >= sizes[class])
-        continue;
-      s->starts[s->nchunks++] = s->nmembers;
-      for (int64_t m = chunk * width; m < bsd_min(sizes[class], (chunk + 1) * width); m++)
-        s->members[s->nmembers++] =
-            (member){(int32_t)class_member(cut, distance, class, m / heads), (int32_t)(m % heads)};
-    }
-  s->starts[s->nchunks] = total;
-  return BSD_OK;
-}
-
-/* ---- groups ------------------------------------------------------------------------------------ */
-
-/* Where each member of a group stands in its steps. */
-typedef struct group_walk {
-  const bsd_sm90_step *at[BSD_SM90_MEMBERS], *end[BSD_SM90_MEMBERS];
-  int n;
-} group_walk;
-
-/* Takes the steps that all members have next, as long as they are the same, to entries; how many. */
-static int64_t take_common(group_walk *w, uint32_t *entries) {
-  const uint32_t all = ((1u << w->n) - 1) << BSD_SM90_TILE_BITS;
-  int64_t most = w->end[0] - w->at[0], count;
-  for (int m = 1; m < w->n; m++)
-    most = bsd_min(most, w->end[m] - w->at[m]);
-  for (count = 0; count < most; count++) {
-    const int32_t tile = w->at[0][count].tile;
-    uint32_t masked = 0;
-    int same = 1;
-    for (int m = 0; m < w->n; m++) {
-      same &= w->at[m][count].tile == tile;
-      masked |= (uint32_t)w->at[m][count].masked << m;
-    }
-    if (!same)
-      break;
-    entries[count] = (uint32_t)tile | all | masked << BSD_SM90_MASK_SHIFT;
-  }
-  for (int m = 0; m < w->n; m++)
-    w->at[m] += count;
-  return count;
-}
-
-/* The step that comes first among those where the members stand; NULL: all are at their ends. */
-static const bsd_sm90_step *least_step(const group_walk *w) {
-  const bsd_sm90_step *least = NULL;
-  for (int m = 0; m < w->n; m++) {
-    const bsd_sm90_step *s = w->at[m];
-    if (s < w->end[m] && (least == NULL || s->order < least->order ||
-                          (s->order == least->order && s->tile < least->tile)))
-      least = s;
-  }
-  return least;
-}
-
-/* Takes the steps of one tile from the members that stand at it; its entry. */
-static uint32_t take_tile(group_walk *w, int32_t tile) {
-  uint32_t entry = (uint32_t)tile;
-  for (int m = 0; m < w->n; m++)
-    if (w->at[m] < w->end[m] && w->at[m]->tile == tile) {
-      entry |= 1u << (BSD_SM90_TILE_BITS + m);
-      entry |= (uint32_t)w->at[m]->masked << (BSD_SM90_MASK_SHIFT + m);
-      w->at[m]++;
-    }
-  return entry;
-}
-
-/* The union of the members' lists as entries at the end of to->entries; *length of it, *own of them all.
- * Neighbours have most of their lists in common. */
-static bsd_status merge(builder *b, const bsd_sm90_cut *cut, const member *members, int n,
-                        int64_t *length, int64_t *own, bsd_error *error) {
-  bsd_sm90_arrays *to = &b->to;
-  group_walk w = {.n = n};
-  *own = 0;
-  for (int m = 0; m < n; m++) {
-    w.at[m] = cut->steps + cut->step_ptr[members[m].own];
-    w.end[m] = cut->steps + cut->step_ptr[members[m].own + 1];
-    *own += w.end[m] - w.at[m];
-  }
-  BSD_TRY(
-      bsd_grow(&to->entries, &to->entry_room, to->nentries + *own + 1, sizeof *to->entries, error));
-  uint32_t *entry = to->entries + to->nentries;
-  for (;;) {
-    entry += take_common(&w, entry);
-    const bsd_sm90_step *least = least_step(&w);
-    if (least == NULL)
-      break;
-    *entry++ = take_tile(&w, least->tile);
-  }
-  *length = entry - (to->entries + to->nentries);
-  return BSD_OK;
-}
-
-/* Adds members [0, n) as one item; its heads are places yet. Members that share little are not parted: items
- * of fewer members would leave consumers idle. */
-static bsd_status add_group(builder *b, const bsd_sm90_cut *cut, const member *members, int n,
-                            bsd_error *error) {
-  int64_t length, own;
-  BSD_TRY(merge(b, cut, members, n, &length, &own, error));
-  bsd_sm90_arrays *to = &b->to;
-  BSD_TRY(bsd_grow(&to->items, &to->item_room, to->nitems + 1, sizeof *to->items, error));
-  bsd_sm90_item item = {.count = (int32_t)length, .begin = to->nentries};
-  for (int m = 0; m < BSD_SM90_MEMBERS; m++) {
-    item.rows[m] = m < n ? cut->row[members[m].own] : -1;
-    item.heads[m] = m < n ? members[m].head : 0;
-  }
-  b->shared += own;
-  b->walked += length;
-  to->nentries += length;
-  to->items[to->nitems++] = item;
-  return BSD_OK;
-}
-
-/* Items of a list for a KV head with so many query heads, heads as places. */
-static bsd_status add_groups(builder *b, const bsd_sm90_cut *cut, int64_t heads, int width,
-                             bsd_error *error) {
-  sequence s = {NULL, 0, NULL, 0};
-  bsd_status status = make_sequence(cut, heads, width, &s, error);
-  for (int64_t c = 0; c < s.nchunks && status == BSD_OK; c++)
-    status =
-        add_group(b, cut, s.members + s.starts[c], (int)(s.starts[c + 1] - s.starts[c]), error);
-  bsd_free(s.members);
-  bsd_free(s.starts);
-  return status;
-}
 
 /* ---- items of all heads ------------------------------------------------------------------------ */
 
@@ -273,8 +72,8 @@ static bsd_status copy_items(builder *b, int32_t kv, const bsd_sm90_cut *cut, in
 
 /* Items of one list for each of its heads, at the end of `out`. The groups for so many heads of a KV head are
  * made once. For dk, dv members are own tiles alone. */
-static bsd_status add_list(builder *b, const bsd_sm90_cut *cut, int width, bsd_sm90_arrays *out,
-                           bsd_error *error) {
+static bsd_status add_list(builder *b, const bsd_sm90_cut *cut, const bsd_sm90_widths *widths,
+                           bsd_sm90_arrays *out, bsd_error *error) {
   const bsd_list *l = cut->list;
   const int64_t group = b->shape->heads / b->shape->kv_heads;
   int64_t made_for = 0;
@@ -286,7 +85,7 @@ static bsd_status add_list(builder *b, const bsd_sm90_cut *cut, int width, bsd_s
     if (walks != made_for) {
       made_for = walks;
       b->to.nitems = 0;
-      BSD_TRY(add_groups(b, cut, made_for, width, error));
+      BSD_TRY(bsd_sm90_add_groups(&b->to, cut, made_for, widths, &b->sharing, error));
     }
     BSD_TRY(copy_items(b, kv, cut, h, end, out, error));
   }
@@ -316,12 +115,28 @@ static void fill_items(const bsd_sm90_arrays *a, bsd_sm90_arrays *out) {
   }
 }
 
-/* Items of all lists' own tiles, in items of `width`, at the end of `out`. */
-static bsd_status try_width(builder *b, int width, bsd_sm90_arrays *out, bsd_error *error) {
-  b->shared = b->walked = 0;
+/* How much there is before a stage's items. */
+typedef struct snapshot {
+  int64_t nentries, nheads, nitems;
+} snapshot;
+
+/* Items of all lists' own tiles at the end of `out`, in place of those that stand there behind `before`. */
+static bsd_status make_items(builder *b, const snapshot *before, const bsd_sm90_widths *widths,
+                             bsd_sm90_arrays *out, bsd_error *error) {
+  b->to.nentries = before->nentries;
+  b->to.nheads = before->nheads;
+  out->nitems = before->nitems;
+  b->sharing = (bsd_sm90_sharing){0, 0};
   for (int64_t i = 0; i < b->pass->nlists; i++)
-    BSD_TRY(add_list(b, &b->cuts[i], width, out, error));
+    BSD_TRY(add_list(b, &b->cuts[i], widths, out, error));
   return BSD_OK;
+}
+
+static int64_t members_of(const bsd_sm90_item *items, int64_t nitems) {
+  int64_t members = 0;
+  for (int64_t i = 0; i < nitems; i++)
+    members += bsd_sm90_members(&items[i]);
+  return members;
 }
 
 /* Part of a launch's CTAs that work, on average over the rounds of equal items. */
@@ -331,32 +146,90 @@ static double filled(int64_t items, int64_t places) {
 
 /* Whether these items are walked faster than their members one by one. */
 static int pays(const builder *b, const bsd_sm90_item *items, int64_t nitems) {
-  int64_t members = 0;
-  for (int64_t i = 0; i < nitems; i++)
-    for (int m = 0; m < BSD_SM90_MEMBERS; m++)
-      members += items[i].rows[m] >= 0;
-  const double grouped = (double)b->shared * filled(nitems, b->places[0]);
-  const double single = (double)b->walked * filled(members, b->places[1]);
-  return grouped * 100 >= single * (double)least_shared[b->width];
+  const bsd_sm90_kernel *k = b->kernel;
+  const double grouped = (double)b->sharing.own * filled(nitems, k->places[0]);
+  const double single = (double)b->sharing.walked * filled(members_of(items, nitems), k->places[1]);
+  return grouped * 100 >= single * (double)least_shared[k->width];
+}
+
+/* How long, in hundredths of a wide item, CTAs take for so many wide items and so many narrow ones of this cost, all
+ * of the same length. */
+static int64_t time_of(int64_t wide, int64_t narrow, int64_t cost, int64_t places) {
+  const int64_t low = wide / places * 100, ahead = wide % places; /* CTAs that have one more */
+  int64_t time = bsd_max(ahead ? low + 100 : low, (wide * 100 + narrow * cost) / places);
+  while ((places - ahead) * ((time - low) / cost) +
+             (ahead ? ahead * ((time - low - 100) / cost) : 0) <
+         narrow)
+    time++;
+  return time;
+}
+
+/* The share of `members` in narrow groups that makes the launch shortest; 0: none. */
+static int64_t best_share(const bsd_sm90_kernel *k, int64_t members, int narrow) {
+  const int64_t most = members / k->width;
+  int64_t best = most, least = time_of(bsd_ceil_div(members, k->width), 0, 100, k->places[0]);
+  for (int64_t wide = most - 1; wide >= 0; wide--) {
+    const int64_t time = time_of(wide, bsd_ceil_div(members - wide * k->width, narrow),
+                                 k->cost[narrow], k->places[0]);
+    if (time < least) {
+      least = time;
+      best = wide;
+    }
+  }
+  return best == most ? 0 : bsd_ceil_div((members - best * k->width) * 1000, members);
+}
+
+/* Makes items of wide groups alone anew with narrow ones too, where that ends a launch of few rounds sooner. */
+static bsd_status fill_rounds(builder *b, const snapshot *before, bsd_sm90_arrays *out,
+                              bsd_error *error) {
+  const bsd_sm90_kernel *k = b->kernel;
+  const int64_t n = out->nitems - before->nitems;
+  bsd_sm90_widths made = {k->width, 1, 0}, best = made;
+  bsd_sm90_load load;
+  if (n > FEW_ROUNDS * k->places[0])
+    return BSD_OK;
+  BSD_TRY(bsd_sm90_load_of(b->shape, b->pass, out->items + before->nitems, n, k->places[0], k->cost,
+                           &load, error));
+  if (load.most * 100 * k->places[0] <= load.all * UNEVEN)
+    return BSD_OK;
+  const int64_t members = members_of(out->items + before->nitems, n);
+  int64_t least = load.most;
+  for (int narrow = 1; narrow < k->width; narrow++) {
+    made = (bsd_sm90_widths){k->width, narrow, best_share(k, members, narrow)};
+    if (made.narrow_share == 0)
+      continue;
+    BSD_TRY(make_items(b, before, &made, out, error));
+    BSD_TRY(bsd_sm90_load_of(b->shape, b->pass, out->items + before->nitems,
+                             out->nitems - before->nitems, k->places[0], k->cost, &load, error));
+    if (load.most < least) {
+      least = load.most;
+      best = made;
+    }
+  }
+  if (made.narrow == best.narrow && made.narrow_share == best.narrow_share)
+    return BSD_OK;
+  return make_items(b, before, &best, out, error);
 }
 
 static bsd_status add_stage(builder *b, int stage, bsd_sm90_arrays *out, bsd_sm90_stage *made,
                             bsd_error *error) {
-  const int64_t first = out->nitems, nentries = b->to.nentries, nheads = b->to.nheads;
+  const bsd_sm90_kernel *k = b->kernel;
+  const snapshot before = {b->to.nentries, b->to.nheads, out->nitems};
+  const bsd_sm90_widths wide = {k->width, 1, 0}, single = {1, 1, 0};
+  static const int alone[] = {0, 100};
   for (int64_t i = 0; i < b->pass->nlists; i++)
     BSD_TRY(bsd_sm90_cut_rows(&b->cuts[i], stage, &b->to, error));
-  BSD_TRY(try_width(b, b->width, out, error));
-  made->grouped = b->width > 1 && (b->forced || pays(b, out->items + first, out->nitems - first));
-  if (b->width > 1 && !made->grouped) {
-    b->to.nentries = nentries;
-    b->to.nheads = nheads;
-    out->nitems = first;
-    BSD_TRY(try_width(b, 1, out, error));
-  }
+  BSD_TRY(make_items(b, &before, &wide, out, error));
+  made->grouped = k->width > 1 &&
+                  (k->forced || pays(b, out->items + before.nitems, out->nitems - before.nitems));
+  if (k->width > 1 && !made->grouped)
+    BSD_TRY(make_items(b, &before, &single, out, error));
+  if (made->grouped)
+    BSD_TRY(fill_rounds(b, &before, out, error));
   made->items = NULL;
-  BSD_TRY(
-      bsd_sm90_order_items(b->shape, b->pass, first, b->places[made->grouped ? 0 : 1], out, error));
-  made->nitems = out->nitems - first;
+  BSD_TRY(bsd_sm90_order_items(b->shape, b->pass, before.nitems, k->places[made->grouped ? 0 : 1],
+                               made->grouped ? k->cost : alone, out, error));
+  made->nitems = out->nitems - before.nitems;
   return BSD_OK;
 }
 
@@ -481,9 +354,9 @@ static bsd_status upload(const piece *p, bsd_sm90_work *work, bsd_error *error) 
 }
 
 bsd_status bsd_sm90_work_create(const bsd_kernel_shape *shape, const bsd_pass *passes,
-                                int64_t npasses, int width, const int64_t places[2],
+                                int64_t npasses, const bsd_sm90_kernel *kernel,
                                 bsd_sm90_work **work, bsd_error *error) {
-  builder b = {.shape = shape, .width = abs(width), .forced = width < 0, .places = places};
+  builder b = {.shape = shape, .kernel = kernel};
   piece p = {NULL, 0, 0};
   bsd_sm90_work *made;
   BSD_TRY(bsd_alloc(&made, 1, sizeof *made, error));

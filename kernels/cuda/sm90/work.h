@@ -83,11 +83,19 @@ typedef struct bsd_sm90_work {
   int64_t bytes;
 } bsd_sm90_work;
 
-/* width: members of an item where grouping pays; 1: never group; negative: always. places: CTAs of a launch
- * of grouped items, and of items of one member. Uploads. Errors: MEMORY, UNSUPPORTED (2^24 tiles in a pass,
- * 2^31 slots or tokens), BACKEND. */
+/* What items are made for. */
+typedef struct bsd_sm90_kernel {
+  int width;         /* members of an item where grouping pays; 1: never group */
+  int forced;        /* group always */
+  int64_t places[2]; /* CTAs of a launch of grouped items, and of items of one member */
+  /* Of an entry in a grouped item, by its members, in hundredths. Where narrower items cost less, they fill the last
+   * round. */
+  int cost[BSD_SM90_MEMBERS + 1];
+} bsd_sm90_kernel;
+
+/* Uploads. Errors: MEMORY, UNSUPPORTED (2^24 tiles in a pass, 2^31 slots or tokens), BACKEND. */
 bsd_status bsd_sm90_work_create(const bsd_kernel_shape *shape, const bsd_pass *passes,
-                                int64_t npasses, int width, const int64_t places[2],
+                                int64_t npasses, const bsd_sm90_kernel *kernel,
                                 bsd_sm90_work **work, bsd_error *error);
 void bsd_sm90_work_destroy(bsd_sm90_work *work);
 
