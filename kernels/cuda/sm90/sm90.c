@@ -90,7 +90,7 @@ static bsd_status create_work(const bsd_cuda_device *device, const bsd_kernel_sh
       .forced =
           !is_narrow && has_columns, /* dk, dv at D 128 have no kernel for items of one member */
       .places = {multiprocessors, multiprocessors * 2},
-      .cost = {0, is_narrow ? 52 : 60, is_narrow ? 73 : 100, 100}};
+      .cost = {0, is_narrow ? 55 : 64, is_narrow ? 74 : 100, 100}}; /* measured: bench/NOTES.md */
   if (has_rows)
     BSD_TRY(bsd_sm90_work_create(shape, lists->passes, lists->npasses, &forward, &work->forward,
                                  error));

@@ -15,8 +15,8 @@
 
 enum {
   ALIGNMENT = 256,
-  FEW_ROUNDS = 16, /* more lose little by the last one */
-  UNEVEN = 103     /* hundredths of the average that the CTA with most to do may have */
+  FEW_ROUNDS = 4, /* more lose little by the last one, in which the next launch begins */
+  UNEVEN = 103    /* hundredths of the average that the CTA with most to do may have */
 };
 
 /* Hundredths of a member that an entry of the unions must serve on average where items fill all rounds, by the
