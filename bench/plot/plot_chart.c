@@ -31,32 +31,52 @@ static void cut(const char *label, char text[PLOT_LABEL]) {
     snprintf(text, PLOT_LABEL, "%.*s\u2026", LONGEST - 1, label);
 }
 
-/* ---- lines ------------------------------------------------------------------------------- */
-
-plot_line *plot_chart_line(plot_chart *chart, const char *key, const char *label, plot_kind kind) {
-  for (int i = 0; i < chart->nlines; i++)
-    if (strcmp(chart->lines[i].key, key) == 0 && chart->lines[i].kind == kind)
-      return &chart->lines[i];
-  if (chart->nlines == PLOT_LINES) {
-    chart->left_out++;
-    return NULL;
-  }
-  plot_line *line = &chart->lines[chart->nlines];
-  *line = (plot_line){.key = strdup(key), .kind = kind};
-  if (line->key == NULL)
-    return NULL;
-  cut(label, line->label);
-  chart->nlines++;
-  return line;
+static int no_memory(cli_error *error) {
+  return cli_fail(error, CLI_FAILED, "no memory for a figure");
 }
 
-int plot_line_add(plot_line *line, plot_point point) {
+/* ---- lines ------------------------------------------------------------------------------- */
+
+/* The line of `key` and kind, made where there is none; NULL where there is no place. */
+static int find_line(plot_chart *chart, const char *key, const char *label, plot_kind kind,
+                     plot_line **line, cli_error *error) {
+  for (int i = 0; i < chart->nlines; i++)
+    if (strcmp(chart->lines[i].key, key) == 0 && chart->lines[i].kind == kind) {
+      *line = &chart->lines[i];
+      return CLI_GOOD;
+    }
+  *line = NULL;
+  if (chart->nlines == PLOT_LINES) {
+    chart->left_out++;
+    return CLI_GOOD;
+  }
+  *line = &chart->lines[chart->nlines];
+  **line = (plot_line){.key = strdup(key), .kind = kind};
+  if ((*line)->key == NULL)
+    return no_memory(error);
+  cut(label, (*line)->label);
+  chart->nlines++;
+  return CLI_GOOD;
+}
+
+int plot_chart_add(plot_chart *chart, const char *key, const char *label, plot_kind kind,
+                   plot_point point, cli_error *error) {
+  plot_line *line;
+  int code = find_line(chart, key, label, kind, &line, error);
+  if (code != CLI_GOOD || line == NULL)
+    return code;
   plot_point *grown = realloc(line->points, ((size_t)line->count + 1) * sizeof *grown);
   if (grown == NULL)
-    return 0;
+    return no_memory(error);
   line->points = grown;
   line->points[line->count++] = point;
-  return 1;
+  return CLI_GOOD;
+}
+
+int plot_chart_add_ideal(plot_chart *chart, const char *label, plot_point from, plot_point to,
+                         cli_error *error) {
+  int code = plot_chart_add(chart, "ideal", label, PLOT_REFERENCE, from, error);
+  return code == CLI_GOOD ? plot_chart_add(chart, "ideal", label, PLOT_REFERENCE, to, error) : code;
 }
 
 static int compare_x(const void *a, const void *b) {
@@ -103,8 +123,8 @@ int plot_chart_range(const plot_chart *chart, plot_point *least, plot_point *gre
   return least->x <= greatest->x;
 }
 
-int plot_chart_tics(const plot_chart *chart, int many, int room, double *tics,
-                    char (*texts)[PLOT_NUMBER], const char **labels) {
+/* Tics at the x of points; how many. */
+static int tics_at_points(const plot_chart *chart, int many, plot_tics *tics) {
   double found[512];
   int count = 0, kept = 0;
   for (int i = 0; i < chart->nlines; i++)
@@ -115,16 +135,22 @@ int plot_chart_tics(const plot_chart *chart, int many, int room, double *tics,
       if (!known)
         found[count++] = chart->lines[i].points[k].x;
     }
-  for (int i = 0; i < count && kept < room; i++) {
+  for (int i = 0; i < count && kept < PLOT_TICS; i++) {
     double power = log2(found[i]);
     if (count > many && (power != floor(power) || (int)power % 2 != 0))
       continue;
-    tics[kept] = found[i];
-    plot_tokens((int64_t)found[i], texts[kept]);
-    labels[kept] = texts[kept];
+    tics->at[kept] = found[i];
+    plot_tokens((int64_t)found[i], tics->texts[kept]);
+    tics->labels[kept] = tics->texts[kept];
     kept++;
   }
   return kept;
+}
+
+void plot_chart_count_along_x(plot_chart *chart, double least, double greatest, int many) {
+  plot_tics *tics = &chart->x_tics;
+  chart->x = (plot_axis){PLOT_LOG, least / 1.1, greatest * 1.1, tics->at, tics->labels, 0};
+  chart->x.ntics = tics_at_points(chart, many, tics);
 }
 
 void plot_chart_free(plot_chart *chart) {

@@ -7,7 +7,7 @@
 #include "bench/cli.h"
 #include "bench/plot/plot_text.h"
 
-enum { PLOT_LINES = 10, PLOT_LABEL = 96 };
+enum { PLOT_LINES = 10, PLOT_LABEL = 96, PLOT_TICS = 24 };
 
 typedef struct plot_point {
   double x, y, low, high; /* low and high: ends of an error bar, NAN: none */
@@ -40,9 +40,17 @@ typedef struct plot_axis {
   int ntics; /* 0: gnuplot's own */
 } plot_axis;
 
+/* Room for an axis's tics. */
+typedef struct plot_tics {
+  double at[PLOT_TICS];
+  char texts[PLOT_TICS][PLOT_NUMBER];
+  const char *labels[PLOT_TICS]; /* mostly of texts */
+} plot_tics;
+
 typedef struct plot_chart {
   char x_label[128], y_label[128];
   plot_axis x, y;
+  plot_tics x_tics, y_tics;
   plot_line lines[PLOT_LINES];
   int nlines;
   int64_t left_out; /* lines that found no place */
@@ -50,12 +58,14 @@ typedef struct plot_chart {
   char mark[128];
 } plot_chart;
 
-/* The line of `key` and kind, made where there is none; NULL where there is no place (left_out counts) or no
- * memory. */
-plot_line *plot_chart_line(plot_chart *chart, const char *key, const char *label, plot_kind kind);
+/* Adds a point to the line of `key` and kind, which is made where there is none; where there is no place for one
+ * left_out counts. Points are sorted by x when the chart is written. Errors: CLI_FAILED, no memory. */
+int plot_chart_add(plot_chart *chart, const char *key, const char *label, plot_kind kind,
+                   plot_point point, cli_error *error);
 
-/* Adds a point; points are sorted by x when the chart is written. False if there is no memory. */
-int plot_line_add(plot_line *line, plot_point point);
+/* A dotted line between two points: what would be ideal. */
+int plot_chart_add_ideal(plot_chart *chart, const char *label, plot_point from, plot_point to,
+                         cli_error *error);
 
 /* Removes lines of fewer than `points` different x. */
 void plot_chart_drop_short(plot_chart *chart, int points);
@@ -63,10 +73,10 @@ void plot_chart_drop_short(plot_chart *chart, int points);
 /* The least and the greatest x and y of all points; false if there is none. */
 int plot_chart_range(const plot_chart *chart, plot_point *least, plot_point *greatest);
 
-/* Tics at the x of points, whole numbers written like tokens: all of them, or, where they are more than `many`, the
- * powers of four among them. Returns how many, at most `room`. */
-int plot_chart_tics(const plot_chart *chart, int many, int room, double *tics,
-                    char (*texts)[PLOT_NUMBER], const char **labels);
+/* A logarithmic x axis, a tenth longer at both ends than the points from `least` to `greatest`, with tics at the x
+ * of points, whole numbers written like tokens: all of them, or, where they are more than `many`, the powers of
+ * four among them. */
+void plot_chart_count_along_x(plot_chart *chart, double least, double greatest, int many);
 
 /* Writes NAME.dat and NAME.gp into the directory, and draws NAME.svg. */
 int plot_chart_draw(plot_chart *chart, const char *directory, const char *name, const char *title,

@@ -26,19 +26,9 @@ static int add_pass(const char *label, double measured, double predicted, plot_c
                     errors *e, cli_error *error) {
   if (!(measured > 0) || !(predicted > 0))
     return CLI_GOOD;
-  plot_line *line = plot_chart_line(chart, label, label, PLOT_CLOUD);
-  if (line != NULL && !plot_line_add(line, (plot_point){measured, predicted, NAN, NAN}))
-    return cli_fail(error, CLI_FAILED, "no memory for a figure");
   e->values[e->count++] = fabs(predicted / measured - 1);
-  return CLI_GOOD;
-}
-
-static int add_ideal(plot_chart *chart, double low, double high, cli_error *error) {
-  plot_line *line = plot_chart_line(chart, "ideal", "predicted = measured", PLOT_REFERENCE);
-  if (line != NULL && (!plot_line_add(line, (plot_point){low, low, NAN, NAN}) ||
-                       !plot_line_add(line, (plot_point){high, high, NAN, NAN})))
-    return cli_fail(error, CLI_FAILED, "no memory for a figure");
-  return CLI_GOOD;
+  return plot_chart_add(chart, label, label, PLOT_CLOUD,
+                        (plot_point){measured, predicted, NAN, NAN}, error);
 }
 
 static int draw(const char *directory, plot_chart *chart, errors *e, plot_figure *figure,
@@ -56,7 +46,8 @@ static int draw(const char *directory, plot_chart *chart, errors *e, plot_figure
       "stages, then knows this machine. Half of the %lld predictions are within %.1f %%. "
       "--calibrate measures the model's constants.",
       (long long)e->count, 100 * median(e));
-  int code = add_ideal(chart, low, high, error);
+  int code = plot_chart_add_ideal(chart, "predicted = measured", (plot_point){low, low, NAN, NAN},
+                                  (plot_point){high, high, NAN, NAN}, error);
   return code == CLI_GOOD ? plot_chart_draw(chart, directory, figure->name, figure->title, error)
                           : code;
 }

@@ -3,15 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bench/plot/plot_chart.h"
 #include "bench/plot/plot_figures.h"
+#include "bench/plot/plot_frame.h"
 #include "bench/plot/plot_text.h"
 
-enum { TICS = 16, MANY = 8 };
-
-static int no_memory(cli_error *error) {
-  return cli_fail(error, CLI_FAILED, "no memory for a figure");
-}
+enum { MANY = 8 };
 
 /* Adds a point to the line of the item's name, of which `ignored` attributes are no part. */
 static int add(const plot_data *data, const plot_item *item, unsigned ignored, const char *what,
@@ -22,27 +18,24 @@ static int add(const plot_data *data, const plot_item *item, unsigned ignored, c
            kind == PLOT_PREDICTED ? " (predicted)" : "", name);
   size_t used = strlen(key);
   snprintf(key + used, sizeof key - used, "|%s", what);
-  plot_line *line = plot_chart_line(chart, key, label, kind);
-  if (line != NULL && !plot_line_add(line, (plot_point){x, y, NAN, NAN}))
-    return no_memory(error);
-  return CLI_GOOD;
+  return plot_chart_add(chart, key, label, kind, (plot_point){x, y, NAN, NAN}, error);
 }
 
-/* At most TICS powers of two within the range, with their binary units. */
-static int byte_tics(double low, double high, double *tics, char texts[TICS][PLOT_NUMBER],
-                     const char **labels) {
+/* A logarithmic y axis with tics at up to eight powers of two, with their binary units. */
+static void bytes_along_y(plot_chart *chart, double low, double high) {
   static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
   int first = (int)ceil(log2(low)), last = (int)floor(log2(high)), count = 0;
   int step = (last - first) / 7 + 1;
+  plot_tics *tics = &chart->y_tics;
   for (int power = first < 0 ? 0 : first; power <= last && power < 70; power++) {
     if (power % step != 0)
       continue;
-    tics[count] = exp2(power);
-    snprintf(texts[count], PLOT_NUMBER, "%d %s", 1 << power % 10, units[power / 10]);
-    labels[count] = texts[count];
+    tics->at[count] = exp2(power);
+    snprintf(tics->texts[count], PLOT_NUMBER, "%d %s", 1 << power % 10, units[power / 10]);
+    tics->labels[count] = tics->texts[count];
     count++;
   }
-  return count;
+  chart->y = (plot_axis){PLOT_LOG, low, high, tics->at, tics->labels, count};
 }
 
 /* ---- efficiency -------------------------------------------------------------------------- */
@@ -74,8 +67,9 @@ static int add_pass(const plot_data *data, const plot_item *item, const char *pa
 
 /* Both passes under --scaling; and what the cost model predicts of both together for what is run, or for plans
  * without --scaling. */
-static int add_efficiency(const plot_data *data, const plot_item *item, plot_chart *chart,
+static int add_efficiency(const plot_data *data, const plot_item *item, int weak, plot_chart *chart,
                           cli_error *error) {
+  (void)weak;
   const bench_result *r = item->result;
   const unsigned ignored = 1u << PLOT_RANKS | 1u << PLOT_LAYOUT;
   int code = add_pass(data, item, "forward", r->efficiency_forward, chart, error);
@@ -88,47 +82,38 @@ static int add_efficiency(const plot_data *data, const plot_item *item, plot_cha
   return code;
 }
 
-int plot_efficiency(const plot_data *all, int weak, const char *directory, plot_figure *figure,
+static void miss_efficiency(int weak, plot_figure *figure) {
+  const char *scaling = weak ? "weak" : "strong";
+  snprintf(figure->caption, sizeof figure->caption,
+           "%s scaling needs two or more numbers of ranks: mpirun -np 8 bsd_bench --scaling %s, "
+           "or predictions by --scaling %s --simulate 8,64,512.",
+           scaling, scaling, scaling);
+}
+
+static int dress_efficiency(const plot_data *data, int weak, plot_chart *chart, plot_point least,
+                            plot_point greatest, plot_figure *figure, cli_error *error) {
+  (void)data;
+  plot_chart_count_along_x(chart, least.x, greatest.x, MANY);
+  chart->y = (plot_axis){PLOT_LINEAR, 0, fmax(110, greatest.y * 1.05), NULL, NULL, 0};
+  snprintf(chart->x_label, sizeof chart->x_label, "ranks");
+  snprintf(chart->y_label, sizeof chart->y_label, "%% of ideal");
+  snprintf(figure->name, sizeof figure->name, weak ? "scaling_weak" : "scaling_strong");
+  snprintf(figure->caption, sizeof figure->caption,
+           "%s Closer to 100\u00a0%% is better: each rank then works as fast as one rank alone. "
+           "Dashed lines are predictions of the cost model, solid ones were measured. Ranks "
+           "that share a processor or a GPU divide its speed, so such a run says nothing here.",
+           weak ? "Each rank keeps the same number of tokens while ranks are added."
+                : "The same problem is divided among more ranks.");
+  return plot_chart_add_ideal(chart, "ideal", (plot_point){least.x, 100, NAN, NAN},
+                              (plot_point){greatest.x, 100, NAN, NAN}, error);
+}
+
+int plot_efficiency(const plot_data *data, int weak, const char *directory, plot_figure *figure,
                     cli_error *error) {
-  plot_chart chart = {.mark_x = NAN};
-  plot_point least, greatest;
-  double tics[TICS];
-  char texts[TICS][PLOT_NUMBER];
-  const char *labels[TICS];
-  plot_data selected = {0}, *data = &selected;
-  int code = plot_data_select(all, has_efficiency, weak, data, error);
+  static const plot_frame frame = {has_efficiency, add_efficiency, dress_efficiency,
+                                   miss_efficiency};
   snprintf(figure->title, sizeof figure->title, "%s", weak ? "Weak scaling" : "Strong scaling");
-  for (int64_t i = 0; i < data->count && code == CLI_GOOD; i++)
-    code = add_efficiency(data, &data->items[i], &chart, error);
-  plot_chart_drop_short(&chart, 2);
-  if (code == CLI_GOOD && !plot_chart_range(&chart, &least, &greatest))
-    snprintf(figure->caption, sizeof figure->caption,
-             "%s scaling needs two or more numbers of ranks: mpirun -np 8 bsd_bench --scaling %s, "
-             "or predictions by --scaling %s --simulate 8,64,512.",
-             weak ? "weak" : "strong", weak ? "weak" : "strong", weak ? "weak" : "strong");
-  else if (code == CLI_GOOD) {
-    plot_line *ideal = plot_chart_line(&chart, "ideal", "ideal", PLOT_REFERENCE);
-    if (ideal != NULL && (!plot_line_add(ideal, (plot_point){least.x, 100, NAN, NAN}) ||
-                          !plot_line_add(ideal, (plot_point){greatest.x, 100, NAN, NAN})))
-      code = no_memory(error);
-    chart.x = (plot_axis){PLOT_LOG, least.x / 1.1, greatest.x * 1.1, tics, labels, 0};
-    chart.x.ntics = plot_chart_tics(&chart, MANY, TICS, tics, texts, labels);
-    chart.y = (plot_axis){PLOT_LINEAR, 0, fmax(110, greatest.y * 1.05), NULL, NULL, 0};
-    snprintf(chart.x_label, sizeof chart.x_label, "ranks");
-    snprintf(chart.y_label, sizeof chart.y_label, "%% of ideal");
-    snprintf(figure->name, sizeof figure->name, weak ? "scaling_weak" : "scaling_strong");
-    snprintf(figure->caption, sizeof figure->caption,
-             "%s Closer to 100\u00a0%% is better: each rank then works as fast as one rank alone. "
-             "Dashed lines are predictions of the cost model, solid ones were measured. Ranks "
-             "that share a processor or a GPU divide its speed, so such a run says nothing here.",
-             weak ? "Each rank keeps the same number of tokens while ranks are added."
-                  : "The same problem is divided among more ranks.");
-    if (code == CLI_GOOD)
-      code = plot_chart_draw(&chart, directory, figure->name, figure->title, error);
-  }
-  plot_chart_free(&chart);
-  plot_data_free(data);
-  return code;
+  return plot_frame_draw(&frame, data, weak, directory, figure, error);
 }
 
 /* ---- bytes ------------------------------------------------------------------------------- */
@@ -244,9 +229,7 @@ int plot_traffic(const plot_data *all, const char *directory, plot_figure *figur
                  cli_error *error) {
   plot_chart chart = {.mark_x = NAN};
   plot_point least, greatest;
-  double tics[2][TICS];
-  char texts[2][TICS][PLOT_NUMBER], words[256];
-  const char *labels[2][TICS];
+  char words[256];
   int by_length = 0, zeros = 0;
   plot_data selected = {0}, *data = &selected;
   snprintf(figure->title, sizeof figure->title, "Bytes between ranks");
@@ -259,10 +242,8 @@ int plot_traffic(const plot_data *all, const char *directory, plot_figure *figur
              "bytes against ranks or length need more than one rank: mpirun -np 8 bsd_bench "
              "--scaling strong, or --simulate 2,4,8,16.");
   else if (code == CLI_GOOD) {
-    chart.x = (plot_axis){PLOT_LOG, least.x / 1.1, greatest.x * 1.1, tics[0], labels[0], 0};
-    chart.x.ntics = plot_chart_tics(&chart, MANY, TICS, tics[0], texts[0], labels[0]);
-    chart.y = (plot_axis){PLOT_LOG, foot, greatest.y * 1.5, tics[1], labels[1], 0};
-    chart.y.ntics = byte_tics(foot, greatest.y * 1.5, tics[1], texts[1], labels[1]);
+    plot_chart_count_along_x(&chart, least.x, greatest.x, MANY);
+    bytes_along_y(&chart, foot, greatest.y * 1.5);
     snprintf(chart.x_label, sizeof chart.x_label, by_length ? "tokens in a sequence" : "ranks");
     snprintf(chart.y_label, sizeof chart.y_label, "in one run, all passes and ranks together");
     snprintf(figure->name, sizeof figure->name, "bytes");

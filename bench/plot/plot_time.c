@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/plot/plot_chart.h"
 #include "bench/plot/plot_figures.h"
+#include "bench/plot/plot_frame.h"
 #include "bench/plot/plot_text.h"
 
-enum { TICS = 24, MANY = 7 };
+enum { MANY = 7 };
 
 static const bench_timing *timing_of(const bench_result *r, int backward) {
   return backward ? &r->backward : &r->forward;
@@ -16,10 +16,6 @@ static const bench_timing *timing_of(const bench_result *r, int backward) {
 
 static double dense_ms(const bench_result *r, int backward) {
   return backward ? r->baseline.backward_ms : r->baseline.forward_ms;
-}
-
-static int no_memory(cli_error *error) {
-  return cli_fail(error, CLI_FAILED, "no memory for a figure");
 }
 
 /* Says how many lines found no place in the figure. */
@@ -45,21 +41,21 @@ static int add_times(const plot_data *data, const plot_item *item, int backward,
   const bench_result *r = item->result;
   const bench_timing *t = timing_of(r, backward);
   char key[PLOT_KEY], label[PLOT_LABEL];
+  int code = CLI_GOOD;
   if (dense_ms(r, backward) > 0) {
     plot_data_name(data, item, dense, key, label, sizeof label);
-    plot_line *line = plot_chart_line(chart, key, "dense attention", PLOT_DENSE);
-    if (line != NULL &&
-        !plot_line_add(line, (plot_point){(double)r->n, plot_per_sequence(r, dense_ms(r, backward)),
-                                          NAN, NAN}))
-      return no_memory(error);
+    code = plot_chart_add(
+        chart, key, "dense attention", PLOT_DENSE,
+        (plot_point){(double)r->n, plot_per_sequence(r, dense_ms(r, backward)), NAN, NAN}, error);
   }
+  if (code != CLI_GOOD)
+    return code;
   plot_data_name(data, item, same, key, label, sizeof label);
-  plot_line *line = plot_chart_line(chart, key, label, PLOT_MEASURED);
-  if (line != NULL && !plot_line_add(line, (plot_point){(double)r->n, plot_per_sequence(r, t->ms),
-                                                        plot_per_sequence(r, t->ms_p5),
-                                                        plot_per_sequence(r, t->ms_p95)}))
-    return no_memory(error);
-  return CLI_GOOD;
+  return plot_chart_add(chart, key, label, PLOT_MEASURED,
+                        (plot_point){(double)r->n, plot_per_sequence(r, t->ms),
+                                     plot_per_sequence(r, t->ms_p5),
+                                     plot_per_sequence(r, t->ms_p95)},
+                        error);
 }
 
 /* The shortest sequence for which the baseline had no memory becomes the chart's mark. */
@@ -78,49 +74,42 @@ static void mark_memory(const plot_data *data, plot_chart *chart) {
   snprintf(chart->mark, sizeof chart->mark, "dense: out of memory (%s)", bytes);
 }
 
-int plot_time(const plot_data *all, int backward, const char *directory, plot_figure *figure,
+static void miss_times(int backward, plot_figure *figure) {
+  snprintf(figure->caption, sizeof figure->caption,
+           "time against length needs two or more lengths of one pattern, e.g. --length "
+           "2K:16K:x2, and the %s pass.",
+           backward ? "backward" : "forward");
+}
+
+static int dress_times(const plot_data *data, int backward, plot_chart *chart, plot_point least,
+                       plot_point greatest, plot_figure *figure, cli_error *error) {
+  (void)error;
+  mark_memory(data, chart);
+  plot_chart_count_along_x(chart, least.x,
+                           fmax(greatest.x, isnan(chart->mark_x) ? 0 : chart->mark_x), MANY);
+  chart->y = (plot_axis){
+      PLOT_LOG, least.y / (isnan(chart->mark_x) ? 1.5 : 4), greatest.y * 1.5, NULL, NULL, 0};
+  snprintf(chart->x_label, sizeof chart->x_label, "tokens in a sequence");
+  snprintf(chart->y_label, sizeof chart->y_label, "ms for one sequence");
+  snprintf(figure->name, sizeof figure->name, backward ? "time_backward" : "time_forward");
+  snprintf(figure->caption, sizeof figure->caption,
+           "Lower is better, and a flatter line is better: dense attention quadruples with each "
+           "doubling of the length, a fixed window or LongNet's pattern should about double. "
+           "Marks are medians of the slowest rank, bars reach from the 5th to the 95th "
+           "percentile.%s%s",
+           isnan(chart->mark_x) ? ""
+                                : " From the dotted line on, dense attention does not fit into "
+                                  "this machine's memory and was not run.",
+           data->varies[PLOT_BATCH] ? " Times are divided by the batch." : "");
+  note_left_out(chart, figure);
+  return CLI_GOOD;
+}
+
+int plot_time(const plot_data *data, int backward, const char *directory, plot_figure *figure,
               cli_error *error) {
-  plot_chart chart = {.mark_x = NAN};
-  plot_point least, greatest;
-  double tics[TICS];
-  char texts[TICS][PLOT_NUMBER];
-  const char *labels[TICS];
-  plot_data selected = {0}, *data = &selected;
-  int code = plot_data_select(all, was_timed, backward, data, error);
+  static const plot_frame frame = {was_timed, add_times, dress_times, miss_times};
   snprintf(figure->title, sizeof figure->title, "%s", backward ? "Backward time" : "Forward time");
-  for (int64_t i = 0; i < data->count && code == CLI_GOOD; i++)
-    code = add_times(data, &data->items[i], backward, &chart, error);
-  plot_chart_drop_short(&chart, 2);
-  if (code == CLI_GOOD && !plot_chart_range(&chart, &least, &greatest))
-    snprintf(figure->caption, sizeof figure->caption,
-             "time against length needs two or more lengths of one pattern, e.g. --length "
-             "2K:16K:x2, and the %s pass.",
-             backward ? "backward" : "forward");
-  else if (code == CLI_GOOD) {
-    mark_memory(data, &chart);
-    greatest.x = fmax(greatest.x, isnan(chart.mark_x) ? 0 : chart.mark_x);
-    chart.x = (plot_axis){PLOT_LOG, least.x / 1.1, greatest.x * 1.1, tics, labels, 0};
-    chart.x.ntics = plot_chart_tics(&chart, MANY, TICS, tics, texts, labels);
-    chart.y = (plot_axis){
-        PLOT_LOG, least.y / (isnan(chart.mark_x) ? 1.5 : 4), greatest.y * 1.5, NULL, NULL, 0};
-    snprintf(chart.x_label, sizeof chart.x_label, "tokens in a sequence");
-    snprintf(chart.y_label, sizeof chart.y_label, "ms for one sequence");
-    snprintf(figure->name, sizeof figure->name, backward ? "time_backward" : "time_forward");
-    snprintf(figure->caption, sizeof figure->caption,
-             "Lower is better, and a flatter line is better: dense attention quadruples with each "
-             "doubling of the length, a fixed window or LongNet's pattern should about double. "
-             "Marks are medians of the slowest rank, bars reach from the 5th to the 95th "
-             "percentile.%s%s",
-             isnan(chart.mark_x) ? ""
-                                 : " From the dotted line on, dense attention does not fit into "
-                                   "this machine's memory and was not run.",
-             data->varies[PLOT_BATCH] ? " Times are divided by the batch." : "");
-    note_left_out(&chart, figure);
-    code = plot_chart_draw(&chart, directory, figure->name, figure->title, error);
-  }
-  plot_chart_free(&chart);
-  plot_data_free(data);
-  return code;
+  return plot_frame_draw(&frame, data, backward, directory, figure, error);
 }
 
 /* ---- speed-up ---------------------------------------------------------------------------- */
@@ -135,22 +124,8 @@ static int add_speedup(const plot_data *data, const plot_item *item, int backwar
   double speedup = bench_speedup(dense_ms(r, backward), timing_of(r, backward)->ms);
   char key[PLOT_KEY], label[PLOT_LABEL];
   plot_data_name(data, item, 1u << PLOT_PATTERN, key, label, sizeof label);
-  plot_line *line = plot_chart_line(chart, key, label, PLOT_MEASURED);
-  if (line != NULL && !plot_line_add(line, (plot_point){r->density, speedup, NAN, NAN}))
-    return no_memory(error);
-  return CLI_GOOD;
-}
-
-/* What leaving out pairs would give if every pair that is left cost what a pair of dense attention costs. */
-static int add_ideal(plot_chart *chart, double least, double greatest, cli_error *error) {
-  plot_line *line =
-      plot_chart_line(chart, "ideal", "1 / density: as many times fewer pairs", PLOT_REFERENCE);
-  if (line == NULL)
-    return CLI_GOOD;
-  if (!plot_line_add(line, (plot_point){least, 1 / least, NAN, NAN}) ||
-      !plot_line_add(line, (plot_point){greatest, 1 / greatest, NAN, NAN}))
-    return no_memory(error);
-  return CLI_GOOD;
+  return plot_chart_add(chart, key, label, PLOT_MEASURED,
+                        (plot_point){r->density, speedup, NAN, NAN}, error);
 }
 
 /* The best of all results, in words. */
@@ -181,46 +156,45 @@ static const char *const sparsity_texts[] = {"0 %",    "20 %",   "50 %",    "70 
                                              "90 %",   "95 %",   "98 %",    "99 %",    "99.5 %",
                                              "99.8 %", "99.9 %", "99.99 %", "99.999 %"};
 
-int plot_speedup(const plot_data *all, int backward, const char *directory, plot_figure *figure,
-                 cli_error *error) {
-  plot_chart chart = {.mark_x = NAN};
-  plot_point least, greatest;
+static void miss_speedups(int backward, plot_figure *figure) {
+  snprintf(figure->caption, sizeof figure->caption,
+           "speed-up against sparsity needs --baseline dense (or auto) and two or more "
+           "densities, e.g. --density 0.02,0.05,0.1, and the %s pass.",
+           backward ? "backward" : "forward");
+}
+
+/* Ideal is what leaving out pairs would give if every pair that is left cost what a pair of dense attention
+ * costs. */
+static int dress_speedups(const plot_data *data, int backward, plot_chart *chart, plot_point least,
+                          plot_point greatest, plot_figure *figure, cli_error *error) {
+  const plot_point from = {least.x, 1 / least.x, NAN, NAN};
+  const plot_point to = {greatest.x, 1 / greatest.x, NAN, NAN};
   char best[160];
-  plot_data selected = {0}, *data = &selected;
-  int code = plot_data_select(all, has_speedup, backward, data, error);
+  chart->x =
+      (plot_axis){PLOT_LOG,      greatest.x * 1.15, least.x / 1.15,
+                  sparsity_tics, sparsity_texts,    sizeof sparsity_tics / sizeof sparsity_tics[0]};
+  chart->y = (plot_axis){
+      PLOT_LOG, fmin(1, least.y) / 1.2, fmax(greatest.y, 1 / least.x) * 1.2, NULL, NULL, 0};
+  snprintf(chart->x_label, sizeof chart->x_label, "sparsity: share of pairs that is left out");
+  snprintf(chart->y_label, sizeof chart->y_label, "times faster than dense attention");
+  snprintf(figure->name, sizeof figure->name, backward ? "speedup_backward" : "speedup_forward");
+  find_best(data, backward, best, sizeof best);
+  snprintf(figure->caption, sizeof figure->caption,
+           "Higher is better. On the dotted line every active pair costs what it costs in dense "
+           "attention; above it the kernel is also better per pair, far below it the work that "
+           "is left no longer fills the machine. Dense attention here materialises its "
+           "scores.%s",
+           best);
+  int code = plot_chart_add_ideal(chart, "1 / density: as many times fewer pairs", from, to, error);
+  note_left_out(chart, figure);
+  return code;
+}
+
+int plot_speedup(const plot_data *data, int backward, const char *directory, plot_figure *figure,
+                 cli_error *error) {
+  static const plot_frame frame = {has_speedup, add_speedup, dress_speedups, miss_speedups};
   snprintf(figure->title, sizeof figure->title, "%s",
            backward ? "Backward: speed-up over dense attention"
                     : "Forward: speed-up over dense attention");
-  for (int64_t i = 0; i < data->count && code == CLI_GOOD; i++)
-    code = add_speedup(data, &data->items[i], backward, &chart, error);
-  plot_chart_drop_short(&chart, 2);
-  if (code == CLI_GOOD && !plot_chart_range(&chart, &least, &greatest))
-    snprintf(figure->caption, sizeof figure->caption,
-             "speed-up against sparsity needs --baseline dense (or auto) and two or more "
-             "densities, e.g. --density 0.02,0.05,0.1, and the %s pass.",
-             backward ? "backward" : "forward");
-  else if (code == CLI_GOOD) {
-    code = add_ideal(&chart, least.x, greatest.x, error);
-    chart.x = (plot_axis){PLOT_LOG,       greatest.x * 1.15,
-                          least.x / 1.15, sparsity_tics,
-                          sparsity_texts, sizeof sparsity_tics / sizeof sparsity_tics[0]};
-    chart.y = (plot_axis){
-        PLOT_LOG, fmin(1, least.y) / 1.2, fmax(greatest.y, 1 / least.x) * 1.2, NULL, NULL, 0};
-    snprintf(chart.x_label, sizeof chart.x_label, "sparsity: share of pairs that is left out");
-    snprintf(chart.y_label, sizeof chart.y_label, "times faster than dense attention");
-    snprintf(figure->name, sizeof figure->name, backward ? "speedup_backward" : "speedup_forward");
-    find_best(data, backward, best, sizeof best);
-    snprintf(figure->caption, sizeof figure->caption,
-             "Higher is better. On the dotted line every active pair costs what it costs in dense "
-             "attention; above it the kernel is also better per pair, far below it the work that "
-             "is left no longer fills the machine. Dense attention here materialises its "
-             "scores.%s",
-             best);
-    note_left_out(&chart, figure);
-    if (code == CLI_GOOD)
-      code = plot_chart_draw(&chart, directory, figure->name, figure->title, error);
-  }
-  plot_chart_free(&chart);
-  plot_data_free(data);
-  return code;
+  return plot_frame_draw(&frame, data, backward, directory, figure, error);
 }
