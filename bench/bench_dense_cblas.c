@@ -170,25 +170,26 @@ static void backward_head(const bench_dense_call *x, int64_t group, int64_t head
   product(CblasTrans, CblasNoTrans, n, x->dim, n, x->scale, t.dscores, t.q, beta, t.dk);
 }
 
-static int forward(void *state, const bench_dense_call *call, cli_error *error) {
+static void run_heads(const bench_dense_call *call,
+                      void (*pass)(const bench_dense_call *x, int64_t group, int64_t head)) {
   int share = share_heads(call->groups);
-  (void)state;
-  (void)error;
 #pragma omp parallel for schedule(dynamic) if (share)
   for (int64_t group = 0; group < call->groups; group++)
     for (int64_t head = 0; head < call->heads; head++)
-      forward_head(call, group, head);
+      pass(call, group, head);
+}
+
+static int forward(void *state, const bench_dense_call *call, cli_error *error) {
+  (void)state;
+  (void)error;
+  run_heads(call, forward_head);
   return CLI_GOOD;
 }
 
 static int backward(void *state, const bench_dense_call *call, cli_error *error) {
-  int share = share_heads(call->groups);
   (void)state;
   (void)error;
-#pragma omp parallel for schedule(dynamic) if (share)
-  for (int64_t group = 0; group < call->groups; group++)
-    for (int64_t head = 0; head < call->heads; head++)
-      backward_head(call, group, head);
+  run_heads(call, backward_head);
   return CLI_GOOD;
 }
 

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/bench_output.h"
 #include "bench/plot/plot_gnuplot.h"
 #include "bench/plot/plot_text.h"
 
@@ -285,26 +284,13 @@ static void write_script(FILE *file, const plot_chart *chart, const char *name) 
   fputc('\n', file);
 }
 
+static void write_chart(void *figure, const char *name, FILE *data, FILE *script) {
+  write_data(data, figure);
+  write_script(script, figure, name);
+}
+
 int plot_chart_draw(plot_chart *chart, const char *directory, const char *name, const char *title,
                     cli_error *error) {
-  bench_output data = {0}, script = {0};
-  char data_path[PLOT_PATH], script_path[PLOT_PATH];
-  int code = plot_path(directory, name, ".dat", data_path, error);
-  if (code == CLI_GOOD)
-    code = plot_path(directory, name, ".gp", script_path, error);
-  if (code == CLI_GOOD)
-    code = bench_output_open(data_path, &data, error);
-  if (code == CLI_GOOD)
-    code = bench_output_open(script_path, &script, error);
-  if (code == CLI_GOOD) {
-    choose_colours(chart);
-    write_data(data.file, chart);
-    write_script(script.file, chart, name);
-    code = bench_output_commit(&data, error);
-  }
-  if (code == CLI_GOOD)
-    code = bench_output_commit(&script, error);
-  bench_output_discard(&data);
-  bench_output_discard(&script);
-  return code == CLI_GOOD ? plot_gnuplot_run(directory, name, title, error) : code;
+  choose_colours(chart);
+  return plot_gnuplot_draw(write_chart, chart, directory, name, title, error);
 }

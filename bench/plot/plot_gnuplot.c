@@ -1,4 +1,4 @@
-/* plot_gnuplot.c - running gnuplot, and making its SVG follow the reader's colours.
+/* plot_gnuplot.c - drawing by gnuplot, and making its SVG follow the reader's colours.
  *
  * gnuplot writes colours as attributes (stroke='rgb(  0, 114, 178)'). A style sheet inside the SVG wins over
  * attributes, so the file stays as gnuplot wrote it for viewers without style sheets. */
@@ -143,7 +143,8 @@ static char *enter(const char *directory) {
   return fclose(memory) == 0 ? text : NULL;
 }
 
-int plot_gnuplot_run(const char *directory, const char *name, const char *title, cli_error *error) {
+/* Runs the script of a figure and dresses what it draws. */
+static int run(const char *directory, const char *name, const char *title, cli_error *error) {
   char script[PLOT_PATH], log[PLOT_PATH], svg[PLOT_PATH];
   int code = plot_path(directory, name, ".log", log, error);
   if (code == CLI_GOOD)
@@ -161,4 +162,26 @@ int plot_gnuplot_run(const char *directory, const char *name, const char *title,
                     log);
   remove(log);
   return dress_file(svg, name, title, error);
+}
+
+int plot_gnuplot_draw(plot_write *write, void *figure, const char *directory, const char *name,
+                      const char *title, cli_error *error) {
+  bench_output data = {0}, script = {0};
+  char data_path[PLOT_PATH], script_path[PLOT_PATH];
+  int code = plot_path(directory, name, ".dat", data_path, error);
+  if (code == CLI_GOOD)
+    code = plot_path(directory, name, ".gp", script_path, error);
+  if (code == CLI_GOOD)
+    code = bench_output_open(data_path, &data, error);
+  if (code == CLI_GOOD)
+    code = bench_output_open(script_path, &script, error);
+  if (code == CLI_GOOD) {
+    write(figure, name, data.file, script.file);
+    code = bench_output_commit(&data, error);
+  }
+  if (code == CLI_GOOD)
+    code = bench_output_commit(&script, error);
+  bench_output_discard(&data);
+  bench_output_discard(&script);
+  return code == CLI_GOOD ? run(directory, name, title, error) : code;
 }

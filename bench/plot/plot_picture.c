@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/bench_output.h"
 #include "bench/plot/plot_figures.h"
 #include "bench/plot/plot_gnuplot.h"
 #include "bench/plot/plot_raster.h"
@@ -89,9 +88,16 @@ static void write_head(FILE *file, const char *name, const plot_raster *r, int r
           cells, 4);
 }
 
+typedef struct picture {
+  const plot_raster *raster;
+  int ranks;
+} picture;
+
 /* Data and script grow together: an index per look. */
-static void write_picture(FILE *data, FILE *script, const char *name, const plot_raster *r,
-                          int ranks) {
+static void write_picture(void *figure, const char *name, FILE *data, FILE *script) {
+  const picture *p = figure;
+  const plot_raster *r = p->raster;
+  const int ranks = p->ranks;
   static const char *const alpha[] = {"00", "70", "b0"};
   int index = 0;
   char colour[8];
@@ -116,28 +122,6 @@ static void write_picture(FILE *data, FILE *script, const char *name, const plot
     }
   }
   fputc('\n', script);
-}
-
-static int write_files(const char *directory, const char *name, const char *title,
-                       const plot_raster *r, int ranks, cli_error *error) {
-  char path[2][PLOT_PATH];
-  bench_output data = {0}, script = {0};
-  int code = plot_path(directory, name, ".dat", path[0], error);
-  if (code == CLI_GOOD)
-    code = plot_path(directory, name, ".gp", path[1], error);
-  if (code == CLI_GOOD)
-    code = bench_output_open(path[0], &data, error);
-  if (code == CLI_GOOD)
-    code = bench_output_open(path[1], &script, error);
-  if (code == CLI_GOOD) {
-    write_picture(data.file, script.file, name, r, ranks);
-    code = bench_output_commit(&data, error);
-  }
-  if (code == CLI_GOOD)
-    code = bench_output_commit(&script, error);
-  bench_output_discard(&data);
-  bench_output_discard(&script);
-  return code == CLI_GOOD ? plot_gnuplot_run(directory, name, title, error) : code;
 }
 
 /* ---- pictures ---------------------------------------------------------------------------- */
@@ -185,7 +169,8 @@ static int draw(const plot_item *item, const char *directory, plot_pictures *pic
     snprintf(figure->title, sizeof figure->title, "Pattern: %.90s", pattern);
     snprintf(figure->name, sizeof figure->name, "pattern_%d", pictures->count + 1);
     write_caption(item, r, figure);
-    code = write_files(directory, figure->name, figure->title, r, item->result->ranks, error);
+    picture p = {r, item->result->ranks};
+    code = plot_gnuplot_draw(write_picture, &p, directory, figure->name, figure->title, error);
     pictures->count++;
   } else if (status == BSD_ERR_MEMORY)
     code = cli_fail(error, CLI_FAILED, "no memory for a picture");
