@@ -5,18 +5,11 @@
 # Runs from `make check` (builddir, srcdir, MPIRUN set); writes below a temporary directory only.
 set -u
 
-srcdir=${srcdir:-.}
-build=$(cd "${builddir:-.}" && pwd)
-work=$(mktemp -d) || exit 99
-trap 'rm -rf "$work"' EXIT
-# shellcheck source=tests/mpi-environment.sh
-. "$srcdir/tests/mpi-environment.sh"
-# shellcheck source=tests/counting.sh
-. "$srcdir/tests/counting.sh"
-OMP_NUM_THREADS=1
+srcdir=$(cd "${srcdir:-.}" && pwd)
+# shellcheck source=tests/programs.sh
+. "$srcdir/tests/programs.sh"
 OMPI_MCA_ess_singleton_isolated=1 # one rank without mpirun starts no daemon of its own
-export OMP_NUM_THREADS OMPI_MCA_ess_singleton_isolated
-cd "$work" || exit 99
+export OMPI_MCA_ess_singleton_isolated
 
 make_npy() {
   "$build/tests/make_npy" "$@" || exit 99

@@ -6,17 +6,8 @@
 set -u
 
 srcdir=$(cd "${srcdir:-.}" && pwd)
-build=$(cd "${builddir:-.}" && pwd)
-work=$(mktemp -d) || exit 99
-trap 'rm -rf "$work"' EXIT
-# shellcheck source=tests/mpi-environment.sh
-. "$srcdir/tests/mpi-environment.sh"
-# shellcheck source=tests/counting.sh
-. "$srcdir/tests/counting.sh"
-OMP_NUM_THREADS=1
-OPENBLAS_NUM_THREADS=1
-export OMP_NUM_THREADS OPENBLAS_NUM_THREADS
-cd "$work" || exit 99
+# shellcheck source=tests/programs.sh
+. "$srcdir/tests/programs.sh"
 
 run() { # ARGUMENT...: stdout, stderr in files, the exit status in $status
   status=0

@@ -6,24 +6,12 @@
 #include <string.h>
 
 #include "layout.h"
+#include "support/dice.h"
 #include "support/vectors.h"
 
 enum { RANDOM_LAYOUTS = 4000, LARGE_LAYOUTS = 400, MAX_LENGTH = 700, MAX_RANKS = 40 };
 
-/* ---- random numbers ----------------------------------------------------------------------- */
-
-static uint64_t random_state;
-
-static uint64_t random_bits(void) { /* xorshift64* */
-  random_state ^= random_state >> 12;
-  random_state ^= random_state << 25;
-  random_state ^= random_state >> 27;
-  return random_state * 0x2545F4914F6CDD1DULL;
-}
-
-static int64_t random_between(int64_t low, int64_t high) {
-  return low + (int64_t)(random_bits() % (uint64_t)(high - low + 1));
-}
+static dice rolls;
 
 /* ---- what a layout is, by definition ------------------------------------------------------ */
 
@@ -159,24 +147,25 @@ static int32_t unit_ranks[MAX_LENGTH];
 /* Small sizes are as likely as large ones, so that P > units, n < P and n = 1 come up often. */
 static description random_description(void) {
   static const int64_t blocks[] = {1, 5, 16, 32, 64, 128, 256};
-  description d = {.nranks = (int)random_between(1, random_between(1, MAX_RANKS)),
-                   .length = random_between(1, random_between(1, MAX_LENGTH)),
-                   .block = blocks[random_between(0, 6)]};
-  d.segment = random_between(0, 2) == 0 ? 0 : random_between(1, random_between(1, MAX_LENGTH));
-  d.spec.kind = (bsd_layout_kind)random_between(BSD_LAYOUT_CONTIGUOUS, BSD_LAYOUT_CUSTOM);
-  d.spec.group = random_between(1, random_between(1, 9));
-  d.spec.unit = random_between(1, random_between(1, 200));
+  description d = {.nranks = (int)dice_range(&rolls, 1, dice_range(&rolls, 1, MAX_RANKS)),
+                   .length = dice_range(&rolls, 1, dice_range(&rolls, 1, MAX_LENGTH)),
+                   .block = blocks[dice_range(&rolls, 0, 6)]};
+  d.segment =
+      dice_range(&rolls, 0, 2) == 0 ? 0 : dice_range(&rolls, 1, dice_range(&rolls, 1, MAX_LENGTH));
+  d.spec.kind = (bsd_layout_kind)dice_range(&rolls, BSD_LAYOUT_CONTIGUOUS, BSD_LAYOUT_CUSTOM);
+  d.spec.group = dice_range(&rolls, 1, dice_range(&rolls, 1, 9));
+  d.spec.unit = dice_range(&rolls, 1, dice_range(&rolls, 1, 200));
   if (d.spec.kind != BSD_LAYOUT_CUSTOM)
     return d;
   d.spec.nunits = (d.length + d.block - 1) / d.block;
   d.spec.unit_ranks = unit_ranks;
   for (int64_t x = 0; x < d.spec.nunits; x++)
-    unit_ranks[x] = (int32_t)random_between(0, d.nranks - 1);
+    unit_ranks[x] = (int32_t)dice_range(&rolls, 0, d.nranks - 1);
   return d;
 }
 
 START_TEST(random_layouts_equal_their_definition) {
-  random_state = 0x1234567;
+  rolls.state = 0x1234567;
   for (int i = 0; i < RANDOM_LAYOUTS; i++) {
     description d = random_description();
     check_against_definition(&d);
@@ -186,20 +175,21 @@ END_TEST
 
 /* Too large for tables: the invariant and, at random positions, owner against runs. */
 START_TEST(large_layouts_hold_their_invariant) {
-  random_state = 99;
+  rolls.state = 99;
   for (int i = 0; i < LARGE_LAYOUTS; i++) {
-    bsd_layout_spec spec = {.kind = (bsd_layout_kind)random_between(1, 3),
-                            .group = random_between(1, 100)};
-    int64_t length = random_between(1, INT64_C(1) << random_between(1, 62)), local, first, run;
-    int nranks = (int)random_between(1, 4096);
-    spec.unit = random_between(1, 1 + length / 1000);
+    bsd_layout_spec spec = {.kind = (bsd_layout_kind)dice_range(&rolls, 1, 3),
+                            .group = dice_range(&rolls, 1, 100)};
+    int64_t length = dice_range(&rolls, 1, INT64_C(1) << dice_range(&rolls, 1, 62)), local, first,
+            run;
+    int nranks = (int)dice_range(&rolls, 1, 4096);
+    spec.unit = dice_range(&rolls, 1, 1 + length / 1000);
     bsd_layout layout;
     ck_assert_int_eq(
-        bsd_layout_create(&spec, length, nranks, random_between(0, length), 64, &layout, NULL),
+        bsd_layout_create(&spec, length, nranks, dice_range(&rolls, 0, length), 64, &layout, NULL),
         BSD_OK);
     ck_assert(bsd_layout_is_valid(&layout));
     for (int j = 0; j < 100; j++) {
-      int64_t position = random_between(0, length - 1);
+      int64_t position = dice_range(&rolls, 0, length - 1);
       int rank = bsd_layout_owner(&layout, position, &local, &run);
       int64_t k = bsd_layout_find_run(&layout, rank, position);
       bsd_position_run whole = bsd_layout_run(&layout, rank, k, &first);

@@ -8,27 +8,11 @@
 #include <unistd.h>
 
 #include "pattern.h"
+#include "support/dice.h"
 
 enum { TEXT_TRIALS = 4000, MAX_TERMS = 4 };
 
-/* ---- random numbers ----------------------------------------------------------------------- */
-
-static uint64_t random_state;
-
-static uint64_t random_bits(void) { /* xorshift64* */
-  random_state ^= random_state >> 12;
-  random_state ^= random_state << 25;
-  random_state ^= random_state >> 27;
-  return random_state * 0x2545F4914F6CDD1DULL;
-}
-
-static int64_t random_between(int64_t low, int64_t high) {
-  return low + (int64_t)(random_bits() % (uint64_t)(high - low + 1));
-}
-
-static int random_chance(int percent) {
-  return random_between(1, 100) <= percent;
-}
+static dice rolls;
 
 static bsd_pattern *parsed(const char *text) {
   bsd_pattern *pattern = NULL;
@@ -195,46 +179,48 @@ static size_t random_text(char *text, size_t size, int spaces) {
   static const char *const offsets[] = {"mod", "group", "kv"};
   FILE *out = fmemopen(text, size, "w");
   const char *gap = spaces ? " \t " : "";
-  int64_t branches = random_between(1, 5);
-  if (random_chance(30))
-    fprintf(out, "combine%s=%s%s%s|", gap, gap, random_chance(50) ? "sum" : "heads", gap);
+  int64_t branches = dice_range(&rolls, 1, 5);
+  if (dice_chance(&rolls, 30))
+    fprintf(out, "combine%s=%s%s%s|", gap, gap, dice_chance(&rolls, 50) ? "sum" : "heads", gap);
   for (int64_t b = 0; b < branches; b++) {
-    fprintf(out, "%s%sw=%s%" PRId64, b ? ";" : "", gap, gap, random_between(0, 5));
-    if (random_chance(50))
-      fprintf(out, "%s,%sr=%" PRIu64, gap, gap, (random_bits() >> random_between(1, 62)) | 1);
-    if (random_chance(50))
-      fprintf(out, ",offset%s=%s", gap, offsets[random_between(0, 2)]);
-    if (random_chance(50))
-      fprintf(out, ",window=%" PRId64 "%s:%s%" PRId64, random_between(-1, 99), gap, gap,
-              random_between(-1, 99));
-    int64_t terms = random_between(0, MAX_TERMS);
+    fprintf(out, "%s%sw=%s%" PRId64, b ? ";" : "", gap, gap, dice_range(&rolls, 0, 5));
+    if (dice_chance(&rolls, 50))
+      fprintf(out, "%s,%sr=%" PRIu64, gap, gap,
+              (dice_bits(&rolls) >> dice_range(&rolls, 1, 62)) | 1);
+    if (dice_chance(&rolls, 50))
+      fprintf(out, ",offset%s=%s", gap, offsets[dice_range(&rolls, 0, 2)]);
+    if (dice_chance(&rolls, 50))
+      fprintf(out, ",window=%" PRId64 "%s:%s%" PRId64, dice_range(&rolls, -1, 99), gap, gap,
+              dice_range(&rolls, -1, 99));
+    int64_t terms = dice_range(&rolls, 0, MAX_TERMS);
     for (int64_t t = 0; t < terms; t++) {
       fprintf(out, "%s", t ? "+" : ",blocks=");
-      switch (random_between(0, 6)) {
+      switch (dice_range(&rolls, 0, 6)) {
       case 0:
         fprintf(out, "full");
         break;
       case 1:
-        fprintf(out, "local(%" PRId64 ",%s%" PRId64 ")", random_between(-1, 9), gap,
-                random_between(-1, 9));
+        fprintf(out, "local(%" PRId64 ",%s%" PRId64 ")", dice_range(&rolls, -1, 9), gap,
+                dice_range(&rolls, -1, 9));
         break;
       case 2:
-        fprintf(out, "dilated(%" PRId64 "%s:%" PRId64 ")", random_between(1, 9), gap,
-                random_between(1, INT64_MAX - 1));
+        fprintf(out, "dilated(%" PRId64 "%s:%" PRId64 ")", dice_range(&rolls, 1, 9), gap,
+                dice_range(&rolls, 1, INT64_MAX - 1));
         break;
       case 3:
-        fprintf(out, "strided(%" PRId64 ",density=0.%09" PRId64 ")", random_between(1, 9),
-                random_between(1, 999999999));
+        fprintf(out, "strided(%" PRId64 ",density=0.%09" PRId64 ")", dice_range(&rolls, 1, 9),
+                dice_range(&rolls, 1, 999999999));
         break;
       case 4:
-        fprintf(out, "strided(%" PRId64 ":3,%srows%s=%" PRId64 ")", random_between(1, 9), gap, gap,
-                random_between(1, 99));
+        fprintf(out, "strided(%" PRId64 ":3,%srows%s=%" PRId64 ")", dice_range(&rolls, 1, 9), gap,
+                gap, dice_range(&rolls, 1, 99));
         break;
       case 5:
-        fprintf(out, "global%s(%" PRId64 "%s)", gap, random_between(0, 9), gap);
+        fprintf(out, "global%s(%" PRId64 "%s)", gap, dice_range(&rolls, 0, 9), gap);
         break;
       default:
-        fprintf(out, "random(%" PRId64 ",%" PRIu64 ")", random_between(1, 9), random_bits());
+        fprintf(out, "random(%" PRId64 ",%" PRIu64 ")", dice_range(&rolls, 1, 9),
+                dice_bits(&rolls));
       }
     }
   }
@@ -244,7 +230,7 @@ static size_t random_text(char *text, size_t size, int spaces) {
 }
 
 START_TEST(round_trip_of_random_texts) {
-  random_state = 7;
+  rolls.state = 7;
   for (int trial = 0; trial < TEXT_TRIALS; trial++) {
     char text[4096], canonical[4096];
     size_t needed, length = random_text(text, sizeof text - 1, trial % 2);

@@ -9,27 +9,11 @@
 #include "memory.h"
 #include "oracle.h"
 #include "pattern.h"
+#include "support/dice.h"
 
 enum { ROW_TRIALS = 12000, LARGEST_GRID = 48, MAX_TERMS = 4, MAX_STEPS = 4 };
 
-/* ---- random numbers ----------------------------------------------------------------------- */
-
-static uint64_t random_state;
-
-static uint64_t random_bits(void) { /* xorshift64* */
-  random_state ^= random_state >> 12;
-  random_state ^= random_state << 25;
-  random_state ^= random_state >> 27;
-  return random_state * 0x2545F4914F6CDD1DULL;
-}
-
-static int64_t random_between(int64_t low, int64_t high) {
-  return low + (int64_t)(random_bits() % (uint64_t)(high - low + 1));
-}
-
-static int random_chance(int percent) {
-  return random_between(1, 100) <= percent;
-}
+static dice rolls;
 
 /* ---- random branches, for the library and for the oracle ---------------------------------- */
 
@@ -43,15 +27,15 @@ typedef struct random_branch {
 
 static void random_csr(random_branch *r, int i, int64_t blocks) {
   bsd_term *term = &r->terms[i];
-  term->csr_rows = blocks + random_between(0, 3);
-  term->csr_heads = random_chance(50) ? 1 : 4;
+  term->csr_rows = blocks + dice_range(&rolls, 0, 3);
+  term->csr_heads = dice_chance(&rolls, 50) ? 1 : 4;
   int64_t all = term->csr_rows * term->csr_heads, entries = 0;
   r->csr_ptr[i] = calloc((size_t)all + 1, sizeof(int64_t));
   r->csr_columns[i] = calloc((size_t)(all * term->csr_rows), sizeof(int64_t));
-  int fill = (int)random_between(0, 100);
+  int fill = (int)dice_range(&rolls, 0, 100);
   for (int64_t row = 0; row < all; row++) {
     for (int64_t column = 0; column < term->csr_rows; column++)
-      if (random_chance(fill))
+      if (dice_chance(&rolls, fill))
         r->csr_columns[i][entries++] = column;
     r->csr_ptr[i][row + 1] = entries;
   }
@@ -60,26 +44,26 @@ static void random_csr(random_branch *r, int i, int64_t blocks) {
 }
 
 static int64_t random_step(int64_t blocks) {
-  if (random_chance(5))
-    return INT64_MAX - random_between(0, 2);
-  return random_between(1, random_chance(50) ? 6 : blocks + 2);
+  if (dice_chance(&rolls, 5))
+    return INT64_MAX - dice_range(&rolls, 0, 2);
+  return dice_range(&rolls, 1, dice_chance(&rolls, 50) ? 6 : blocks + 2);
 }
 
 static void random_term(random_branch *r, int i, int64_t blocks, int may_be_csr) {
   bsd_term *term = &r->terms[i];
-  term->kind = (bsd_term_kind)random_between(0, may_be_csr ? BSD_TERM_CSR : BSD_TERM_RANDOM);
-  term->left = random_chance(5) ? INT64_MAX : random_between(-1, blocks);
-  term->right = random_chance(5) ? INT64_MAX : random_between(-1, blocks);
-  term->count = random_between(term->kind == BSD_TERM_RANDOM, blocks + 2);
-  term->seed = random_bits();
-  term->nsteps = random_between(1, MAX_STEPS);
+  term->kind = (bsd_term_kind)dice_range(&rolls, 0, may_be_csr ? BSD_TERM_CSR : BSD_TERM_RANDOM);
+  term->left = dice_chance(&rolls, 5) ? INT64_MAX : dice_range(&rolls, -1, blocks);
+  term->right = dice_chance(&rolls, 5) ? INT64_MAX : dice_range(&rolls, -1, blocks);
+  term->count = dice_range(&rolls, term->kind == BSD_TERM_RANDOM, blocks + 2);
+  term->seed = dice_bits(&rolls);
+  term->nsteps = dice_range(&rolls, 1, MAX_STEPS);
   for (int64_t s = 0; s < term->nsteps; s++)
     r->steps[i][s] = random_step(blocks);
   term->steps = r->steps[i];
-  if (random_chance(50))
-    term->rows = random_chance(5) ? INT64_MAX : random_between(1, blocks + 2);
+  if (dice_chance(&rolls, 50))
+    term->rows = dice_chance(&rolls, 5) ? INT64_MAX : dice_range(&rolls, 1, blocks + 2);
   else
-    term->density = random_between(1, random_chance(50) ? 1000000000 : 100000000);
+    term->density = dice_range(&rolls, 1, dice_chance(&rolls, 50) ? 1000000000 : 100000000);
   if (term->kind == BSD_TERM_CSR)
     random_csr(r, i, blocks);
 }
@@ -105,7 +89,7 @@ static oracle_term to_oracle(const bsd_term *term) {
 /* In place: the terms point into the branch's own arrays. */
 static void random_branch_make(random_branch *r, int64_t blocks, int may_be_csr) {
   memset(r, 0, sizeof *r);
-  r->branch.nterms = random_chance(50) ? 1 : random_between(0, MAX_TERMS);
+  r->branch.nterms = dice_chance(&rolls, 50) ? 1 : dice_range(&rolls, 0, MAX_TERMS);
   for (int64_t i = 0; i < r->branch.nterms; i++) {
     random_term(r, (int)i, blocks, may_be_csr);
     r->oracle[i] = to_oracle(&r->terms[i]);
@@ -219,12 +203,12 @@ static void check_grid(const random_branch *r, const bsd_pattern *pattern,
 }
 
 START_TEST(rows_equal_the_oracle_and_columns_are_their_transpose) {
-  random_state = 20240601;
+  rolls.state = 20240601;
   for (int trial = 0; trial < ROW_TRIALS; trial++) {
-    bsd_block_grid grid = {.head = random_between(0, 3),
-                           .segment = random_between(0, 5),
-                           .blocks = random_between(1, LARGEST_GRID),
-                           .causal = random_chance(50)};
+    bsd_block_grid grid = {.head = dice_range(&rolls, 0, 3),
+                           .segment = dice_range(&rolls, 0, 5),
+                           .blocks = dice_range(&rolls, 1, LARGEST_GRID),
+                           .causal = dice_chance(&rolls, 50)};
     random_branch r;
     random_branch_make(&r, grid.blocks, 1);
     bsd_pattern *pattern = pattern_of(&r);
@@ -424,10 +408,11 @@ END_TEST
 
 /* Heads said to agree have equal rows. */
 START_TEST(heads_that_agree_have_equal_rows) {
-  random_state = 99;
+  rolls.state = 99;
   int agreed = 0;
   for (int trial = 0; trial < 2000; trial++) {
-    int64_t blocks = random_between(1, 20), a = random_between(0, 3), b = random_between(0, 3);
+    int64_t blocks = dice_range(&rolls, 1, 20), a = dice_range(&rolls, 0, 3),
+            b = dice_range(&rolls, 0, 3);
     random_branch r;
     random_branch_make(&r, blocks, 1);
     bsd_pattern *pattern = pattern_of(&r);

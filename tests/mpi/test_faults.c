@@ -5,13 +5,13 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <mpi.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "comm/transport.h"
+#include "fault_suite.h"
 #include "fault_transport.h"
 #include "src/bsdattn_mpi.h"
 
@@ -21,7 +21,7 @@
 #define UNTOUCHED 0xee
 
 static int world_rank, world_size;
-static char dump_path[64]; /* hundreds of dumps would drown the result */
+static const char *dump_path;
 
 static bsd_comm *make_comm(double timeout) {
   bsd_comm *comm = NULL;
@@ -31,22 +31,11 @@ static bsd_comm *make_comm(double timeout) {
   return comm;
 }
 
-/* A barrier that lets delayed messages go when they are due. */
-static void barrier(void) {
-  MPI_Request request;
-  int complete = 0;
-  MPI_Ibarrier(MPI_COMM_WORLD, &request);
-  while (!complete) {
-    MPI_Test(&request, &complete, MPI_STATUS_IGNORE);
-    sched_yield();
-  }
-}
-
 /* Late messages have gone before the communicator does: MPI would take them for those of the next. */
 static void destroy_comm(bsd_comm *comm) {
-  barrier();
+  fault_suite_barrier();
   faults_stop();
-  barrier();
+  fault_suite_barrier();
   bsd_comm_destroy(comm);
 }
 
@@ -197,7 +186,7 @@ END_TEST
 static int run_one_fault(fault_kind kind, int64_t nth, bsd_error *error) {
   bsd_comm *comm = make_comm(DEADLINE);
   error->message[0] = 0;
-  barrier();
+  fault_suite_barrier();
   if (world_rank == world_size - 1)
     faults_at(kind, nth);
   int status = run_exchange(comm, 5, "forward", error);
@@ -273,28 +262,12 @@ START_TEST(dump_of_a_hang_names_the_culprit) {
 END_TEST
 
 int main(int argc, char **argv) {
-  setenv("BSD_CHECKSUM", "1", 1);
-  MPI_Init(&argc, &argv);
+  dump_path = fault_suite_start(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &world_rank);
   MPI_Comm_size(MPI_COMM_WORLD, &world_size);
-  snprintf(dump_path, sizeof dump_path, "/tmp/bsd-test-faults-%d", (int)getpid());
-  setenv("BSD_FLIGHT_FILE", dump_path, 1);
-  Suite *suite = suite_create("faults");
   TCase *tests = tcase_create("faults");
   tcase_add_test(tests, each_fault_has_its_error);
   tcase_add_test(tests, no_schedule_of_faults_hangs_or_is_wrong_in_silence);
   tcase_add_test(tests, dump_of_a_hang_names_the_culprit);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_set_fork_status(runner, CK_NOFORK);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  unlink(dump_path);
-  /* Messages of failed exchanges are pending for ever, and MPI_Finalize might wait for them. */
-  MPI_Barrier(MPI_COMM_WORLD);
-  if (failed)
-    MPI_Abort(MPI_COMM_WORLD, 1);
-  MPI_Finalize();
-  return 0;
+  return fault_suite_run("faults", tests);
 }

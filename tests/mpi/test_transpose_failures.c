@@ -3,12 +3,10 @@
 #include <check.h>
 #include <inttypes.h>
 #include <mpi.h>
-#include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "fault_suite.h"
 #include "fault_transport.h"
 #include "plan.h"
 #include "src/bsdattn_mpi.h"
@@ -46,17 +44,6 @@ static void expect(int good, int64_t k, const char *said) {
   int all = good;
   MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
   ck_assert_msg(all, "rank %d, allocation %d: %s", world_rank, (int)k, good ? "good here" : said);
-}
-
-/* A barrier that lets delayed messages go when they are due. */
-static void barrier(void) {
-  MPI_Request request;
-  int complete = 0;
-  MPI_Ibarrier(MPI_COMM_WORLD, &request);
-  while (!complete) {
-    MPI_Test(&request, &complete, MPI_STATUS_IGNORE);
-    sched_yield();
-  }
 }
 
 /* Messages are short: Open MPI 4.1 writes beyond the end of a receive that a long one is swapped into. */
@@ -98,7 +85,7 @@ static int fail_allocation(int64_t k, int64_t counts[2]) {
   if (failed && !comm->failed)
     library_expect(bsd_plan_create(context, pattern, &problem, &plan), context, "the next plan");
   bsd_plan_destroy(plan);
-  barrier();
+  fault_suite_barrier();
   bsd_context_destroy(context);
   bsd_comm_destroy(comm);
   return !failed;
@@ -126,7 +113,7 @@ static void run_schedule(uint64_t seed, tally *seen) {
   bsd_comm *comm;
   bsd_context *context = make_context(&comm, DEADLINE);
   bsd_plan *plan = NULL;
-  barrier();
+  fault_suite_barrier();
   double began = MPI_Wtime();
   faults_at_random(seed * 64 + (uint64_t)world_rank,
                    20 * (uint64_t)(world_size * (world_size - 1)));
@@ -135,9 +122,9 @@ static void run_schedule(uint64_t seed, tally *seen) {
   seen->statuses[status]++;
   if (status == BSD_OK)
     seen->silent += !same_share(plan->share, alone->share, NULL);
-  barrier();
+  fault_suite_barrier();
   faults_stop();
-  barrier();
+  fault_suite_barrier();
   bsd_plan_destroy(plan);
   bsd_context_destroy(context);
   bsd_comm_destroy(comm);
@@ -162,31 +149,15 @@ START_TEST(no_schedule_of_faults_hangs_or_plans_wrong_in_silence) {
 END_TEST
 
 int main(int argc, char **argv) {
-  char dump_path[64]; /* dozens of dumps would drown the result */
-  setenv("BSD_CHECKSUM", "1", 1);
-  MPI_Init(&argc, &argv);
+  fault_suite_start(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &world_rank);
   MPI_Comm_size(MPI_COMM_WORLD, &world_size);
-  snprintf(dump_path, sizeof dump_path, "/tmp/bsd-test-transpose-%d", (int)getpid());
-  setenv("BSD_FLIGHT_FILE", dump_path, 1);
   make_world();
-  Suite *suite = suite_create("transpose failures");
   TCase *tests = tcase_create("transpose failures");
   tcase_add_test(tests, memory_that_one_rank_lacks_is_an_error_on_all);
   tcase_add_test(tests, no_schedule_of_faults_hangs_or_plans_wrong_in_silence);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_set_fork_status(runner, CK_NOFORK);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  unlink(dump_path);
+  int status = fault_suite_run("transpose failures", tests);
   bsd_plan_destroy(alone);
   bsd_pattern_destroy(pattern);
-  /* Messages of failed exchanges are pending for ever, and MPI_Finalize might wait for them. */
-  MPI_Barrier(MPI_COMM_WORLD);
-  if (failed)
-    MPI_Abort(MPI_COMM_WORLD, 1);
-  MPI_Finalize();
-  return 0;
+  return status;
 }

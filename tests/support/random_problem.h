@@ -10,15 +10,7 @@
 
 #include "bsdattn.h"
 #include "oracle.h"
-
-/* A random stream. */
-typedef struct dice {
-  uint64_t state;
-} dice;
-
-uint64_t dice_bits(dice *d);
-int64_t dice_range(dice *d, int64_t low, int64_t high); /* both included */
-int dice_chance(dice *d, int percent);
+#include "support/dice.h"
 
 /* How the local tensors lie in memory. */
 typedef enum memory_order {
