@@ -233,7 +233,7 @@ section_nccl() {
   BSD_SERIALIZE_EXCHANGE=0 try 120 "nccl bits overlapped graph" bash -c 'same_bits "$@"' - nccl 2 \
     --dtype bf16 -l 4096 --causal --pattern 'w=2048;w=0,r=4' --graph
   local suite
-  for suite in test_attention test_identities test_known_failures mpi/test_trace; do
+  for suite in test_attention test_identities test_known_failures test_transpose mpi/test_trace; do
     BSD_TEST_BACKEND=cuda BSD_TEST_TRANSPORT=nccl try 300 "nccl suite ${suite##*test_}" \
       "$source_root/tests/run-mpi" -n 2,4 -t 140 "$share" "$build/tests/$suite"
   done
