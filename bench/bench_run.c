@@ -73,12 +73,14 @@ static int64_t grown_since(const bench_session *session, int64_t before) {
   return device->on_gpu ? before - cli_device_free_bytes(device) : bench_memory_peak() - before;
 }
 
-/* The worst rank's memory and plan time. `grown` is what grown_since gave. */
+/* The worst rank's memory and plan time. `grown` is what grown_since gave; on a GPU it is too little where another
+ * program gave memory back meanwhile. */
 static int take_worst(const bench_session *session, const bsd_plan_statistics *stats,
                       int64_t tensors, int64_t grown, bench_result *r, cli_error *error) {
   int64_t counted = tensors + stats->workspace_bytes + stats->plan_bytes;
+  int is_told = grown >= (session->world->device.on_gpu ? counted : 0);
   double worst[] = {(double)tensors, (double)stats->workspace_bytes, (double)stats->plan_bytes,
-                    (double)(grown >= 0 ? grown : counted), stats->plan_ms};
+                    (double)(is_told ? grown : counted), stats->plan_ms};
   int code = cli_max(session->world, worst, 5, error);
   r->memory_tensors = (int64_t)worst[0];
   r->memory_workspace = (int64_t)worst[1];
