@@ -199,14 +199,14 @@ static bsd_status run_backward(bsd_plan *plan, const bsd_call *call, void *strea
   }
   for (stage = 0; stage < plan->schedule.stages; stage++) {
     BSD_TRY(bsd_exchange_wait(plan, BSD_BACKWARD, stage, stream, error));
-    for (pass = 0; pass < plan->lists.nrow_passes; pass++) {
-      BSD_TRY(mark(plan, BSD_TRACE_QUERY_GRADIENT, stage, pass, stream, error));
-      BSD_TRY(kernels->backward_dq(device, call, plan->row_lists, pass, stage, stream, error));
-      BSD_TRY(bsd_exchange_progress(plan, stage, stream, error));
-    }
     for (pass = 0; pass < plan->lists.ncolumn_passes; pass++) {
       BSD_TRY(mark(plan, BSD_TRACE_KEY_GRADIENT, stage, pass, stream, error));
       BSD_TRY(kernels->backward_dkv(device, call, plan->column_lists, pass, stage, stream, error));
+      BSD_TRY(bsd_exchange_progress(plan, stage, stream, error));
+    }
+    for (pass = 0; pass < plan->lists.nrow_passes; pass++) {
+      BSD_TRY(mark(plan, BSD_TRACE_QUERY_GRADIENT, stage, pass, stream, error));
+      BSD_TRY(kernels->backward_dq(device, call, plan->row_lists, pass, stage, stream, error));
       BSD_TRY(bsd_exchange_progress(plan, stage, stream, error));
     }
   }

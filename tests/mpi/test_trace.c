@@ -152,7 +152,7 @@ static const char *judge_exchange(const bsd_plan *plan, double exposed_ms, doubl
   return NULL;
 }
 
-/* The exchange is under way while the local rows run. */
+/* The exchange is under way while what is local runs. */
 static const char *judge_overlap(const bsd_plan *plan, const bsd_trace_slice *slices,
                                  int64_t count) {
   if (plan->schedule.stages == 1 || plan->serialize)
@@ -160,11 +160,11 @@ static const char *judge_overlap(const bsd_plan *plan, const bsd_trace_slice *sl
   for (int64_t i = 0; i < count; i++)
     for (int64_t j = 0; j < count; j++)
       if (slices[i].row == BSD_TRACE_COMPUTE && slices[i].stage == 0 &&
-          (slices[i].part == BSD_TRACE_FORWARD || slices[i].part == BSD_TRACE_QUERY_GRADIENT) &&
+          (slices[i].part == BSD_TRACE_FORWARD || slices[i].part == BSD_TRACE_KEY_GRADIENT) &&
           slices[j].part == BSD_TRACE_EXCHANGE_STEP && slices[i].start < slices[j].stop &&
           slices[j].start < slices[i].stop)
         return NULL;
-  return "no local rows while the exchange is under way";
+  return "nothing local runs while the exchange is under way";
 }
 
 static const char *judge(const bench *b, int pass, const bsd_run_statistics *stats) {

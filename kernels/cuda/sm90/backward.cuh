@@ -31,7 +31,7 @@ struct backward_params {
   bsd_tensor first, second;   /* outputs, and fp32 sums to add to instead, or NULL */
   float *first_sum, *second_sum;
   int64_t own_heads, heads, tokens;
-  int beside_previous;            /* dk, dv: run while dq, launched right before, still runs */
+  int beside_previous;            /* dq: runs while dk, dv, launched right before, still run */
   float scale, exponent, inverse; /* scale; times log2(e); 1/scale */
 };
 

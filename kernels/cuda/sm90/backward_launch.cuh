@@ -72,8 +72,8 @@ __global__ void __launch_bounds__(Consumer::C::threads, Consumer::C::ctas)
     bsd_registers_grow<C::consumer>();
     consume<Consumer>(p, shared, warp / 4, warp % 4, lane);
   }
-  if (C::keys)
-    bsd_grid_wait(); /* so that this kernel never ends before dq */
+  if (p.beside_previous)
+    bsd_grid_wait(); /* so that dq never ends before dk, dv */
 #endif
 }
 

@@ -144,9 +144,8 @@ extern "C" bsd_status bsd_sm90_backward_dq_open(bsd_error *error) {
 }
 
 extern "C" bsd_status bsd_sm90_backward_dq(void *device, const bsd_call *call, bsd_sm90_pass *pass,
-                                           int stage, void *stream, bsd_error *error) {
-  /* stage 0 is launched even if it is empty: dk, dv beside it rely on its wait (sm90.c) */
-  if ((pass->stages[stage].nitems == 0 && stage > 0) || call->batch == 0)
+                                           int stage, int beside, void *stream, bsd_error *error) {
+  if (pass->stages[stage].nitems == 0 || call->batch == 0)
     return BSD_OK;
-  return sm90::run_any<sm90::consumers>({device, call, pass, stage, 0, stream}, error);
+  return sm90::run_any<sm90::consumers>({device, call, pass, stage, beside, stream}, error);
 }

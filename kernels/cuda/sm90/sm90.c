@@ -39,22 +39,22 @@ static bsd_status forward(void *device, const bsd_call *call, const bsd_lists *l
   return bsd_sm90_forward(device, call, &work->forward->passes[pass], stage, stream, error);
 }
 
-static bsd_status backward_dq(void *device, const bsd_call *call, const bsd_lists *lists,
-                              int64_t pass, int stage, void *stream, bsd_error *error) {
-  return bsd_sm90_backward_dq(device, call, backward_pass(lists, pass), stage, stream, error);
-}
-
 static int has_received(const bsd_call *call) {
   return call->q.received || call->d_o.received || call->lse.received || call->delta.received;
 }
 
-/* The first dk, dv of a run without exchange run beside dq, launched just before: dq has waited for delta, and
- * neither reads what the other writes. */
 static bsd_status backward_dkv(void *device, const bsd_call *call, const bsd_lists *lists,
                                int64_t pass, int stage, void *stream, bsd_error *error) {
+  return bsd_sm90_backward_dkv(device, call, backward_pass(lists, pass), stage, stream, error);
+}
+
+/* The first dq of a run without exchange runs beside dk, dv, launched just before: they have waited for delta, and
+ * neither reads what the other writes. */
+static bsd_status backward_dq(void *device, const bsd_call *call, const bsd_lists *lists,
+                              int64_t pass, int stage, void *stream, bsd_error *error) {
   const int beside = pass == 0 && stage == 0 && !has_received(call);
-  return bsd_sm90_backward_dkv(device, call, backward_pass(lists, pass), stage, beside, stream,
-                               error);
+  return bsd_sm90_backward_dq(device, call, backward_pass(lists, pass), stage, beside, stream,
+                              error);
 }
 
 static bsd_status open_family(const bsd_cuda_device *device, bsd_error *error) {

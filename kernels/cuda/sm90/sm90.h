@@ -17,13 +17,13 @@ bsd_status bsd_sm90_forward(void *device, const bsd_call *call, bsd_sm90_pass *p
                             void *stream, bsd_error *error);
 
 /* backward_query.cu, backward_key.cu: the same. The pass's own tiles are queries, keys. beside: the kernel launched
- * just before is dq of the same call, which dk, dv need not wait for. */
+ * just before is dk, dv of the same call, which dq need not wait for. */
 bsd_status bsd_sm90_backward_dq_open(bsd_error *error);
 bsd_status bsd_sm90_backward_dq(void *device, const bsd_call *call, bsd_sm90_pass *pass, int stage,
-                                void *stream, bsd_error *error);
+                                int beside, void *stream, bsd_error *error);
 bsd_status bsd_sm90_backward_dkv_open(bsd_error *error);
 bsd_status bsd_sm90_backward_dkv(void *device, const bsd_call *call, bsd_sm90_pass *pass, int stage,
-                                 int beside, void *stream, bsd_error *error);
+                                 void *stream, bsd_error *error);
 
 #ifdef __cplusplus
 }
