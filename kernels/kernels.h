@@ -72,7 +72,7 @@ typedef struct bsd_call {
 
 /* What a choice of kernels may depend on: pattern, global problem and device, never what is local. */
 typedef struct bsd_kernel_shape {
-  int64_t heads, kv_heads, head_dim, block;
+  int64_t batch, heads, kv_heads, head_dim, block;
   bsd_dtype dtype;
   int causal, has_window, max_dilation_is_one;
   int allow_tf32, allow_atomics;
@@ -98,7 +98,8 @@ typedef struct bsd_kernels {
   /* Runs the rows of one stage of all lists of pass number `pass`. With acc_o set, the row's (o, lse) is
    * merged into (acc_o, acc_lse): m = max, o = (e^(l1-m) o1 + e^(l2-m) o2) / (e^(l1-m) + e^(l2-m)),
    * first operand the accumulator; two -inf stay -inf with o = 0; else o and lse_out are written.
-   * dq, dk, dv: added to the accumulators (scaled), or written. */
+   * dq, dk, dv: added to the accumulators (scaled), or written. A run calls delta, then for each stage dk, dv of
+   * all passes, then dq of all passes: a backend may run one beside the one before. */
   bsd_status (*forward)(void *device, const bsd_call *call, const bsd_lists *lists, int64_t pass,
                         int stage, void *stream, bsd_error *error);
   bsd_status (*backward_dq)(void *device, const bsd_call *call, const bsd_lists *lists,

@@ -86,8 +86,16 @@ static bsd_status share_costs(bsd_plan *plan, bsd_error *error) {
 /* ---- making ready ------------------------------------------------------------------------ */
 
 static bsd_kernel_shape kernel_shape(const bsd_task *t) {
-  bsd_kernel_shape shape = {t->heads,  t->kv_heads, t->head_dim, t->block,      t->dtype,
-                            t->causal, 0,           1,           t->allow_tf32, t->allow_atomics};
+  bsd_kernel_shape shape = {.batch = t->batch,
+                            .heads = t->heads,
+                            .kv_heads = t->kv_heads,
+                            .head_dim = t->head_dim,
+                            .block = t->block,
+                            .dtype = t->dtype,
+                            .causal = t->causal,
+                            .max_dilation_is_one = 1,
+                            .allow_tf32 = t->allow_tf32,
+                            .allow_atomics = t->allow_atomics};
   int64_t b;
   for (b = 0; b < t->pattern->nbranches; b++) {
     shape.has_window |= t->pattern->branches[b].has_window;

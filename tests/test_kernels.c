@@ -111,7 +111,7 @@ END_TEST
 START_TEST(the_cpu_refuses_what_it_lacks) {
   const bsd_backend_table *table;
   const bsd_kernel_shape shape = {
-      .heads = 1, .kv_heads = 1, .head_dim = 64, .block = 64, .dtype = BSD_F32};
+      .batch = 1, .heads = 1, .kv_heads = 1, .head_dim = 64, .block = 64, .dtype = BSD_F32};
   const bsd_kernels *kernels = NULL;
   bsd_error error;
   void *device;

@@ -18,6 +18,15 @@ bsd_status bsd_cuda_check_memory(cudaError_t result, int64_t bytes, bsd_error *e
   return bsd_fail(error, BSD_ERR_MEMORY, "the CUDA device has no %" PRId64 " bytes left", bytes);
 }
 
+/* A copy from pageable memory may return before it has arrived, and streams that do not block on the default one
+ * would not wait for it. */
+bsd_status bsd_cuda_upload(void *to, const void *from, int64_t bytes, const char *doing,
+                           bsd_error *error) {
+  BSD_TRY(
+      bsd_cuda_check(cudaMemcpy(to, from, (size_t)bytes, cudaMemcpyHostToDevice), doing, error));
+  return bsd_cuda_check(cudaStreamSynchronize(NULL), doing, error);
+}
+
 static bsd_status check_grid(const char *name, const bsd_cuda_grid *grid, bsd_error *error) {
   if (grid->x <= INT32_MAX && grid->y <= 65535)
     return BSD_OK;

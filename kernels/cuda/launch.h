@@ -1,8 +1,8 @@
 /* launch.h - what the host side of every kernel family shares: the device, family tables, launch helpers.
  *
- * A *family* (simt, sm80, sm90) offers a forward, a backward or both. backend.c asks the families from the
+ * A *family* (simt, sm80, sm90) offers a forward, a backward or both. families.c asks the families from the
  * fastest on whether they apply, and composes one bsd_kernels table of a forward and a backward family with
- * the common slots of outputs.cu. A family is one line in backend.c's table. */
+ * the common slots of outputs.cu. A family is one line in families.c's table. */
 #ifndef BSD_CUDA_LAUNCH_H
 #define BSD_CUDA_LAUNCH_H
 
@@ -70,6 +70,10 @@ bsd_status bsd_cuda_check(cudaError_t result, const char *doing, bsd_error *erro
 
 /* The same after an allocation of `bytes`: MEMORY if there was not enough. */
 bsd_status bsd_cuda_check_memory(cudaError_t result, int64_t bytes, bsd_error *error);
+
+/* Copies host memory to the current device; on return it is there, for every stream. */
+bsd_status bsd_cuda_upload(void *to, const void *from, int64_t bytes, const char *doing,
+                           bsd_error *error);
 
 /* Makes the device the thread's current one, and the previous one current again. */
 bsd_status bsd_cuda_enter(const bsd_cuda_device *device, int *previous, bsd_error *error);

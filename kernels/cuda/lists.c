@@ -401,9 +401,8 @@ static bsd_status upload(list_build *b, bsd_lists *lists, bsd_error *error) {
     for (int stage = 0; stage < BSD_MAX_STAGES; stage++)
       work->stages[stage].items = (const void *)(base + (uintptr_t)work->stages[stage].items);
   }
-  return bsd_cuda_check(
-      cudaMemcpy(lists->memory, b->p.host, (size_t)lists->bytes, cudaMemcpyHostToDevice),
-      "copying block lists to the device", error);
+  return bsd_cuda_upload(lists->memory, b->p.host, lists->bytes,
+                         "copying block lists to the device", error);
 }
 
 bsd_status bsd_cuda_lists_create(const bsd_pass *passes, int64_t npasses, bsd_lists **lists,

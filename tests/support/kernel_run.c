@@ -227,9 +227,9 @@ static void run_passes(device_run *run, const bsd_kernels *kernels, const bsd_ke
   for (int p = 0; p < c->options.npasses; p++)
     for (int stage = 0; stage < CASE_STAGES; stage++) {
       must(kernels->forward(run->memory.device, call, forward, p, stage, NULL, &error), &error);
-      must(kernels->backward_dq(run->memory.device, call, forward, p, stage, NULL, &error), &error);
       must(kernels->backward_dkv(run->memory.device, call, backward, p, stage, NULL, &error),
            &error);
+      must(kernels->backward_dq(run->memory.device, call, forward, p, stage, NULL, &error), &error);
     }
   if (accumulate) {
     must(kernels->combine(run->memory.device, call, NULL, &error), &error);
@@ -242,7 +242,8 @@ static void run_passes(device_run *run, const bsd_kernels *kernels, const bsd_ke
 }
 
 static bsd_kernel_shape shape_of(const kernel_case *c) {
-  return (bsd_kernel_shape){.heads = c->heads,
+  return (bsd_kernel_shape){.batch = c->batch,
+                            .heads = c->heads,
                             .kv_heads = c->kv_heads,
                             .head_dim = c->options.dim,
                             .block = c->options.block,

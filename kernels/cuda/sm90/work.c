@@ -139,16 +139,20 @@ static int64_t members_of(const bsd_sm90_item *items, int64_t nitems) {
   return members;
 }
 
-/* Part of a launch's CTAs that work, on average over the rounds of equal items. */
-static double filled(int64_t items, int64_t places) {
+/* Part of a launch's CTAs that work, on average over the rounds of equal items. Few items of a batch entry are
+ * followed by those of the next; more are dealt in whole rounds. */
+static double filled(int64_t items, int64_t batch, int64_t places) {
+  if (items <= places)
+    items *= batch;
   return (double)items / (double)(places * bsd_max(1, bsd_ceil_div(items, places)));
 }
 
 /* Whether these items are walked faster than their members one by one. */
 static int pays(const builder *b, const bsd_sm90_item *items, int64_t nitems) {
   const bsd_sm90_kernel *k = b->kernel;
-  const double grouped = (double)b->sharing.own * filled(nitems, k->places[0]);
-  const double single = (double)b->sharing.walked * filled(members_of(items, nitems), k->places[1]);
+  const double grouped = (double)b->sharing.own * filled(nitems, b->shape->batch, k->places[0]);
+  const double single =
+      (double)b->sharing.walked * filled(members_of(items, nitems), b->shape->batch, k->places[1]);
   return grouped * 100 >= single * (double)least_shared[k->width];
 }
 
@@ -186,7 +190,7 @@ static bsd_status fill_rounds(builder *b, const snapshot *before, bsd_sm90_array
   const int64_t n = out->nitems - before->nitems;
   bsd_sm90_widths made = {k->width, 1, 0}, best = made;
   bsd_sm90_load load;
-  if (n > FEW_ROUNDS * k->places[0])
+  if (n > FEW_ROUNDS * k->places[0] || (n <= k->places[0] && b->shape->batch > 1))
     return BSD_OK;
   BSD_TRY(bsd_sm90_load_of(b->shape, b->pass, out->items + before->nitems, n, k->places[0], k->cost,
                            &load, error));
@@ -349,8 +353,7 @@ static bsd_status upload(const piece *p, bsd_sm90_work *work, bsd_error *error) 
   BSD_TRY(bsd_cuda_check_memory(cudaMalloc(&work->memory, (size_t)p->size), p->size, error));
   for (int64_t i = 0; i < work->npasses; i++)
     move_pass(&work->passes[i], work->memory);
-  return bsd_cuda_check(cudaMemcpy(work->memory, p->host, (size_t)p->size, cudaMemcpyHostToDevice),
-                        "copying row groups to the device", error);
+  return bsd_cuda_upload(work->memory, p->host, p->size, "copying row groups to the device", error);
 }
 
 bsd_status bsd_sm90_work_create(const bsd_kernel_shape *shape, const bsd_pass *passes,
