@@ -27,7 +27,7 @@ __device__ __forceinline__ void load_own(const backward_params &p, uint32_t shar
   }
 }
 
-/* One item's entries, for each query head whose tiles are streamed. Calls take(chunk's word, entry, tile) per
+/* One item's entries, for each query head whose tiles are streamed. Calls take(chunk's word, entry) per
  * chunk and stream(entry, at, how, head) per entry. */
 template <class C, typename Take, typename Stream>
 __device__ __forceinline__ void walk_item(const backward_params &p, const bsd_sm90_item *item,

@@ -19,7 +19,7 @@ typedef struct bsd_sm90_maps {
 /* Finds the driver's encoder; called by open. */
 bsd_status bsd_sm90_maps_open(bsd_error *error);
 
-enum { BSD_SM90_TENSORS = 6 };
+enum { BSD_SM90_TENSORS = 4 };
 
 /* The maps that a kernel took for a pass, and what they were made of: they are made anew only when a pointer,
  * a stride or the number of tokens changes. */

@@ -221,7 +221,7 @@ enum {
   SM90_WORD_FIRST_AT = 64,
   SM90_WORD_FIRST_HOW = 96
 };
-static_assert(offsetof(bsd_sm90_item, own_at) == 4 * SM90_WORD_AT &&
+static_assert(sizeof(bsd_sm90_item) == 512 && offsetof(bsd_sm90_item, own_at) == 4 * SM90_WORD_AT &&
                   offsetof(bsd_sm90_item, lowest) == 4 * SM90_WORD_LOWEST &&
                   offsetof(bsd_sm90_item, first) == 4 * SM90_WORD_FIRST &&
                   offsetof(bsd_sm90_item, first_at) == 4 * SM90_WORD_FIRST_AT &&

@@ -2,8 +2,9 @@
  *
  * A block of 64, 128 or 256 tokens is cut into tiles of 64 slots. A *member* is one own tile of one query
  * head (of one KV head for dk, dv); an *item* is up to `width` members that read the same KV head and walk
- * the union of their lists once (dk, dv: once for each query head), with a bit per member in each entry. A member's own list, in order, is what
- * its bits say, so grouping changes no result. All arrays lie in one piece of device memory. */
+ * the union of their lists once (dk, dv: once for each query head), with a bit per member in each entry. A
+ * member's own list, in order, is what its bits say, so grouping changes no result. All arrays lie in one piece
+ * of device memory. */
 #ifndef BSD_SM90_WORK_H
 #define BSD_SM90_WORK_H
 
@@ -62,7 +63,7 @@ typedef struct bsd_sm90_item {
 typedef struct bsd_sm90_stage {
   const bsd_sm90_item *items; /* device */
   int64_t nitems;
-  int grouped; /* items of `width` members; else of one */
+  int grouped; /* items of up to `width` members; else of one */
 } bsd_sm90_stage;
 
 /* One pass. Pointers to device memory. */
