@@ -11,11 +11,6 @@ __device__ __forceinline__ uint32_t uniform(uint32_t v) {
   return __shfl_sync(~0u, v, 0);
 }
 
-/* The first set bit's place, 32 if there is none. */
-__device__ __forceinline__ int first_bit(uint32_t bits) {
-  return bits ? __ffs(bits) - 1 : 32;
-}
-
 /* Walks the items. Consumer: clear; take_own, once the own pair is there; run<Masked>(n), the next n entries
  * (Masked: one, of which some pairs do not count), nothing in flight at its ends; finish leaves the result. */
 template <class Consumer>
@@ -52,13 +47,13 @@ __device__ __forceinline__ void consume(const backward_params &p, uint32_t share
           break;
         const uint32_t active = all >> e, masked = some >> e;
         if (!(active & 1)) {
-          n = min(first_bit(active), left);
+          n = min(sm90_first_bit(active), left);
           c.skip(n);
         } else if (masked & 1) {
           n = 1;
           c.template run<true>(1);
         } else {
-          n = min(first_bit(~active | masked), left);
+          n = min(sm90_first_bit(~active | masked), left);
           c.template run<false>(n);
         }
       }

@@ -11,11 +11,6 @@
 
 namespace {
 
-/* The first set bit's place, 32 if there is none. */
-__device__ __forceinline__ int first_bit(uint32_t bits) {
-  return bits ? __ffs(bits) - 1 : 32;
-}
-
 /* Where a member stands in an item. */
 struct item_state {
   bool have;    /* the product of the entry before is yet to come */
@@ -32,7 +27,7 @@ __device__ __forceinline__ void walk(consumer<C> &c, uint32_t active, uint32_t m
   while (left > 0) {
     int n = 1;
     if (!(active & 1)) {
-      n = min(first_bit(active), left);
+      n = min(sm90_first_bit(active), left);
       if (at.have) {
         c.add_values();
         c.wait_values();
@@ -46,7 +41,7 @@ __device__ __forceinline__ void walk(consumer<C> &c, uint32_t active, uint32_t m
     } else if (masked & 1) {
       c.masked_step();
     } else {
-      n = c.steps(min(first_bit(~active | masked), left));
+      n = c.steps(min(sm90_first_bit(~active | masked), left));
     }
     c.release_own(at.pending, at.other); /* the store has had the time of an entry */
     left -= n;

@@ -205,6 +205,11 @@ static __device__ __forceinline__ uint32_t sm90_uniform(uint32_t v) {
   return __reduce_or_sync(~0u, v);
 }
 
+/* The first set bit's place, 32 if there is none. */
+static __device__ __forceinline__ int sm90_first_bit(uint32_t bits) {
+  return bits ? __ffs(bits) - 1 : 32;
+}
+
 /* Words of bsd_sm90_item. Lane l holds word l; of what stands in the item per entry it holds entry l's. */
 enum {
   SM90_WORD_KV_HEAD,
