@@ -342,6 +342,51 @@ START_TEST(nan_in_what_is_unseen_reaches_nothing) {
 }
 END_TEST
 
+/* Makes row `row` of x NaN. */
+static void spoil(float *x, int64_t row, int64_t dim) {
+  for (int64_t d = 0; d < dim; d++)
+    x[row * dim + d] = NAN;
+}
+
+/* Whether all of each query's o and lse is NaN that sees key j; `seeing` of them. */
+static int seers_are_nan(const oracle_problem *p, bsd_dtype dtype, const attention_result *result,
+                         int64_t j, int64_t *seeing) {
+  int32_t *m = oracle_alloc(p->n, sizeof *m);
+  int good = 1;
+  for (int64_t h = 0; h < p->heads; h++)
+    for (int64_t i = 0; i < p->n; i++) {
+      oracle_query_row(p, h, i, m);
+      if (!m[j])
+        continue;
+      ++*seeing;
+      good &= isnan(result->lse[h * p->n + i]);
+      for (int64_t d = 0; d < p->dim; d++)
+        good &= isnan(tensor_load(result->o, (i * p->heads + h) * p->dim + d, dtype));
+    }
+  free(m);
+  return good;
+}
+
+START_TEST(nan_in_what_is_seen_is_not_hidden) {
+  static const char *const texts[] = {"blocks=local(1,1)", "w=64;w=330,r=3,offset=kv",
+                                      "w=330,r=3;blocks=full"};
+  oracle_problem p = attention_shape(texts[_i / 2], 330, 4, 2, 64, 64, 0); /* as sm90 wants it */
+  bsd_dtype dtype = _i % 2 ? BSD_BF16 : BSD_F32;
+  attention_inputs inputs = attention_inputs_create(&p, dtype, 0, 37);
+  attention_case c = plain(&p, dtype);
+  c.forward_only = 1;
+  const int64_t j = 84;
+  for (int64_t kv = 0; kv < p.kv_heads; kv++)
+    spoil(inputs.k, j * p.kv_heads + kv, p.dim);
+  attention_result result = attention_run(context, &c, &inputs);
+  int64_t seeing = 0;
+  int good = !judge() || (seers_are_nan(&p, dtype, &result, j, &seeing) && seeing > 0);
+  suite_expect(good, "a query that sees a key of NaN has finite results");
+  attention_result_free(&result);
+  attention_inputs_free(&inputs);
+}
+END_TEST
+
 int main(int argc, char **argv) {
   TCase *tests = tcase_create("identities");
   tcase_set_timeout(tests, 120);
@@ -355,5 +400,6 @@ int main(int argc, char **argv) {
   tcase_add_loop_test(tests, a_packed_document_is_the_document_alone, 0, 8);
   tcase_add_loop_test(tests, the_future_changes_nothing, 0, 3);
   tcase_add_loop_test(tests, nan_in_what_is_unseen_reaches_nothing, 0, 8);
+  tcase_add_loop_test(tests, nan_in_what_is_seen_is_not_hidden, 0, 6);
   return suite_run("identities", tests, &argc, &argv);
 }

@@ -101,6 +101,11 @@ __device__ __forceinline__ void merge_row(const consumer<C> &c, int lane, int r,
     c.p.acc_lse[query] = most + logf(sum);
 }
 
+/* Neither has seen a key. A NaN has: it must spread. */
+__device__ __forceinline__ bool are_empty(float before, float lse) {
+  return before == -INFINITY && lse == -INFINITY;
+}
+
 template <class C>
 __device__ __forceinline__ void merge(const consumer<C> &c, int lane, int64_t first,
                                       const row_ends &e) {
@@ -108,9 +113,9 @@ __device__ __forceinline__ void merge(const consumer<C> &c, int lane, int64_t fi
   const float before0 = i0 >= 0 ? c.p.acc_lse[first + i0] : 0;
   const float before1 = i1 >= 0 ? c.p.acc_lse[first + i1] : 0;
   __syncwarp(); /* a row's four threads have read its lse */
-  if (i0 >= 0 && fmaxf(before0, e.lse0) > -INFINITY)
+  if (i0 >= 0 && !are_empty(before0, e.lse0))
     merge_row(c, lane, 0, first + i0, e.factor0, e.lse0, before0);
-  if (i1 >= 0 && fmaxf(before1, e.lse1) > -INFINITY)
+  if (i1 >= 0 && !are_empty(before1, e.lse1))
     merge_row(c, lane, 1, first + i1, e.factor1, e.lse1, before1);
   __syncwarp();
 }
