@@ -60,7 +60,8 @@ static bsd_status backward_dq(void *device, const bsd_call *call, const bsd_list
 }
 
 static bsd_status open_family(const bsd_cuda_device *device, bsd_error *error) {
-  (void)device;
+  if (device->capability != 90)
+    return BSD_OK;
   BSD_TRY(bsd_sm90_maps_open(error));
   BSD_TRY(bsd_sm90_forward_open(error));
   BSD_TRY(bsd_sm90_backward_dq_open(error));
