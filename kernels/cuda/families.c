@@ -1,6 +1,7 @@
 /* families.c - the one place that knows which kernel families this build has. See families.h. */
 #include "families.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 /* From the fastest on. The last one runs every shape. */
@@ -59,6 +60,10 @@ static int applies(const bsd_cuda_family *family, const bsd_cuda_direction *dire
     snprintf(reason, REASON, "needs compute capability %d.%d, the device has %d.%d",
              family->least_capability / 10, family->least_capability % 10, device->capability / 10,
              device->capability % 10);
+    return 0;
+  }
+  if (shape->batch > UINT16_MAX) { /* as grids and chunks hold it */
+    snprintf(reason, REASON, "needs a batch of up to %d, not %" PRId64, UINT16_MAX, shape->batch);
     return 0;
   }
   return direction->applies(device, shape, reason, REASON);
