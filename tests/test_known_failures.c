@@ -136,6 +136,22 @@ START_TEST(padding_reaches_no_gradient) {
 }
 END_TEST
 
+/* Gradients of a loss that was scaled for f16: dP alone is beyond the type, P dP and all results are not. */
+START_TEST(scaled_losses_stay_finite_in_f16) {
+  oracle_problem p = attention_shape("blocks=full", 700, 2, 1, 64 << _i % 2, 64, _i / 2);
+  attention_inputs inputs = attention_inputs_create(&p, BSD_F16, 0, 89);
+  for (int64_t e = 0; e < attention_query_elements(&p); e++)
+    inputs.d_o[e] *= 4096;
+  attention_case c = {.p = &p, .dtype = BSD_F16, .order = ORDER_PADDED};
+  attention_result result = attention_run(context, &c, &inputs);
+  char why[500] = "";
+  suite_expect(world_rank() != 0 || attention_matches(&c, &p, &inputs, &result, why, sizeof why),
+               why);
+  attention_result_free(&result);
+  attention_inputs_free(&inputs);
+}
+END_TEST
+
 /* ---- empty rows ---- */
 
 /* Empty rows that give NaN or hang (cudnn-frontend 676, flashinfer 4401). */
@@ -386,6 +402,7 @@ int main(int argc, char **argv) {
   tcase_add_loop_test(tests, finite_differences, 0, 2);
   tcase_add_loop_test(tests, block_sparse_gradients_at_64, 0, 9);
   tcase_add_loop_test(tests, padding_reaches_no_gradient, 0, 4);
+  tcase_add_loop_test(tests, scaled_losses_stay_finite_in_f16, 0, 4);
   tcase_add_loop_test(tests, empty_rows, 0, 2);
   tcase_add_test(tests, nothing_is_active);
   tcase_add_test(tests, backward_uses_its_own_keys);

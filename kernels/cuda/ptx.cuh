@@ -277,11 +277,6 @@ static __device__ __forceinline__ uint32_t bsd_multiply2(uint32_t a, uint32_t b,
   asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(v) : "r"(a), "r"(b));
   return v;
 }
-static __device__ __forceinline__ uint32_t bsd_multiply2(uint32_t a, uint32_t b, __half) {
-  uint32_t v;
-  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(v) : "r"(a), "r"(b));
-  return v;
-}
 
 /* ---- products of a warpgroup (wgmma, sm_90a) --------------------------------------------------- */
 

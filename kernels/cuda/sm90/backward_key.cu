@@ -4,13 +4,22 @@
  * list in order:
  *   S = K Q^T - lse/scale,  P = exp2(S*scale*log2(e)),  dV += P dO,
  *   dP = V dO^T - delta,    dS = P dP,                  dK += dS Q
- * and dk = scale dK: rows are keys, columns queries. P and dP are rounded to the type, and so is their product.
+ * and dk = scale dK: rows are keys, columns queries. P is rounded to the type, dP too in bf16, and so is their product.
  * lse and delta belong to columns; each comes as three bf16 whose sum the tensor cores add in one more step
  * of the product, by an A operand of ones: no reads and no subtractions in the loop. */
 #include "backward_launch.cuh"
 
 namespace sm90 {
 namespace {
+
+/* P dP of a pair. In f16 dP alone may be beyond 65504 where P dP is not. */
+__device__ __forceinline__ uint32_t weigh(uint32_t p, float a, float b, __nv_bfloat16 type) {
+  return bsd_multiply2(p, bsd_pack2(a, b, type), type);
+}
+__device__ __forceinline__ uint32_t weigh(uint32_t p, float a, float b, __half type) {
+  const float2 weight = __half22float2(*reinterpret_cast<const __half2 *>(&p));
+  return bsd_pack2(weight.x * a, weight.y * b, type);
+}
 
 template <class Config> struct key_consumer : walker<Config> {
   using C = Config;
@@ -63,11 +72,10 @@ template <class Config> struct key_consumer : walker<Config> {
   }
   /* Masked: 0 where P is 0, whatever dP is. */
   template <bool Masked> __device__ __forceinline__ void gradients(const float (&dp)[32]) {
-    base::pack(ds, dp);
 #pragma unroll
     for (int i = 0; i < 16; i++) {
       const uint32_t weight = prob[i / 4][i % 4];
-      ds[i / 4][i % 4] = bsd_multiply2(weight, ds[i / 4][i % 4], T());
+      ds[i / 4][i % 4] = weigh(weight, dp[2 * i], dp[2 * i + 1], T());
       if (Masked)
         ds[i / 4][i % 4] &= __vcmpne2(weight, 0);
     }
