@@ -348,15 +348,15 @@ static void spoil(float *x, int64_t row, int64_t dim) {
     x[row * dim + d] = NAN;
 }
 
-/* Whether all of each query's o and lse is NaN that sees key j; `seeing` of them. */
+/* Whether all of o and lse is NaN of each query that sees key j, and of query `spoilt`; `seeing` of them. */
 static int seers_are_nan(const oracle_problem *p, bsd_dtype dtype, const attention_result *result,
-                         int64_t j, int64_t *seeing) {
+                         int64_t j, int64_t spoilt, int64_t *seeing) {
   int32_t *m = oracle_alloc(p->n, sizeof *m);
   int good = 1;
   for (int64_t h = 0; h < p->heads; h++)
     for (int64_t i = 0; i < p->n; i++) {
       oracle_query_row(p, h, i, m);
-      if (!m[j])
+      if (!m[j] && i != spoilt)
         continue;
       ++*seeing;
       good &= isnan(result->lse[h * p->n + i]);
@@ -375,13 +375,15 @@ START_TEST(nan_in_what_is_seen_is_not_hidden) {
   attention_inputs inputs = attention_inputs_create(&p, dtype, 0, 37);
   attention_case c = plain(&p, dtype);
   c.forward_only = 1;
-  const int64_t j = 84;
+  const int64_t j = 84, i = 300;
   for (int64_t kv = 0; kv < p.kv_heads; kv++)
     spoil(inputs.k, j * p.kv_heads + kv, p.dim);
+  for (int64_t h = 0; h < p.heads; h++)
+    spoil(inputs.q, i * p.heads + h, p.dim);
   attention_result result = attention_run(context, &c, &inputs);
   int64_t seeing = 0;
-  int good = !judge() || (seers_are_nan(&p, dtype, &result, j, &seeing) && seeing > 0);
-  suite_expect(good, "a query that sees a key of NaN has finite results");
+  int good = !judge() || (seers_are_nan(&p, dtype, &result, j, i, &seeing) && seeing > p.heads);
+  suite_expect(good, "a query of NaN, or that sees a key of NaN, has finite results");
   attention_result_free(&result);
   attention_inputs_free(&inputs);
 }

@@ -71,7 +71,7 @@ __device__ __forceinline__ void finish_row(const task &t, const bsd_call &call, 
                                            float before, float maximum, float sum,
                                            const float (&total)[M][4], int r) {
   const int64_t row = (static_cast<int64_t>(t.batch) * call.heads + t.item.head) * call.tokens;
-  const bool empty = maximum == bsd_minus_infinity(), alone = before == bsd_minus_infinity();
+  const bool empty = sum == 0, alone = before == bsd_minus_infinity();
   if (token < 0 || (call.acc_o && empty))
     return;
   float lse = empty ? bsd_minus_infinity() : maximum * ln_2 + logf(sum);
