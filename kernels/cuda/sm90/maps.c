@@ -81,9 +81,11 @@ static int is_current(const bsd_sm90_map_cache *c, const bsd_call *call, const b
 bsd_status bsd_sm90_maps_find(const bsd_call *call, const int32_t *steps, const bsd_tensor *tensors,
                               const int64_t *heads, int count, void **slot,
                               const bsd_sm90_map_cache **found, bsd_error *error) {
+  enum { ALIGNMENT = 128 }; /* of tensor maps */
   if (*slot == NULL)
-    BSD_TRY(bsd_alloc(slot, 1, sizeof(bsd_sm90_map_cache), error));
-  bsd_sm90_map_cache *c = *slot;
+    BSD_TRY(bsd_alloc(slot, 1, sizeof(bsd_sm90_map_cache) + ALIGNMENT - 1, error));
+  bsd_sm90_map_cache *c =
+      (void *)(((uintptr_t)*slot + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1));
   *found = c;
   if (is_current(c, call, tensors, count))
     return BSD_OK;

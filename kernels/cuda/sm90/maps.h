@@ -36,7 +36,7 @@ typedef struct bsd_sm90_map_cache {
 } bsd_sm90_map_cache;
 
 /* Maps of `count` tensors with so many heads each, and one of all messages. Where a tensor's data is NULL there
- * is no map. *slot is where the pass keeps the cache (NULL at first). Errors: MEMORY. */
+ * is no map. *slot is where the pass keeps the cache's memory (NULL at first, freed by bsd_free). Errors: MEMORY. */
 bsd_status bsd_sm90_maps_find(const bsd_call *call, const int32_t *steps, const bsd_tensor *tensors,
                               const int64_t *heads, int count, void **slot,
                               const bsd_sm90_map_cache **found, bsd_error *error);
