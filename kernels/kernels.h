@@ -142,6 +142,10 @@ struct bsd_backend_table {
                      size_t size, bsd_error *error);
   void (*close)(void *device);
 
+  /* On what the bits of results depend beside the kernels, in a word ("sm_90", "avx2"): all ranks must have the
+   * same. */
+  const char *(*architecture)(const void *device);
+
   /* The kernels for a shape: the fastest that apply, or the family asked for. Errors: UNSUPPORTED with
    * the reason. */
   bsd_status (*select)(void *device, const bsd_kernel_shape *shape, bsd_kernel wanted,

@@ -26,6 +26,14 @@ static uint64_t layout_spec_hash(const bsd_layout_spec *spec) {
   return bsd_hash_value(&hash);
 }
 
+static uint64_t text_hash(const char *first, const char *second) {
+  bsd_hash hash;
+  bsd_hash_begin(&hash);
+  bsd_hash_string(&hash, first);
+  bsd_hash_string(&hash, second);
+  return bsd_hash_value(&hash);
+}
+
 static uint64_t plan_hash(const bsd_plan *plan) {
   bsd_hash hash;
   bsd_hash_begin(&hash);
@@ -42,19 +50,20 @@ static uint64_t plan_hash(const bsd_plan *plan) {
   return bsd_hash_value(&hash);
 }
 
-/* Compares what the ranks were given; `status` is that of making the task. */
-static bsd_status agree_on_task(bsd_context *context, const bsd_task *task,
-                                const bsd_layout_spec *layout, bsd_status status,
+/* Compares what the ranks were given, and what results depend on; `status` is that of making the task. */
+static bsd_status agree_on_task(bsd_plan *plan, const bsd_layout_spec *layout, bsd_status status,
                                 bsd_error *error) {
-  bsd_agree_field fields[10] = {
-      {"library version", 0}, {"pattern", 0}, {"length", 0},  {"dtype", 0},  {"problem", 0},
-      {"cu_seqlens", 0},      {"layout", 0},  {"backend", 0}, {"kernel", 0}, {"BSD_STAGES", 0}};
-  const char *version = bsd_version();
+  bsd_agree_field fields[] = {{"library version", 0}, {"pattern", 0},   {"length", 0},
+                              {"dtype", 0},           {"problem", 0},   {"cu_seqlens", 0},
+                              {"layout", 0},          {"backend", 0},   {"architecture", 0},
+                              {"kernel", 0},          {"BSD_STAGES", 0}};
+  bsd_context *context = plan->context;
+  const bsd_task *task = plan->task;
   int stages = 0;
   if (status == BSD_OK)
     status = bsd_env_stages(&stages, error);
-  if (task != NULL) {
-    fields[0].value = bsd_hash_buffer(version, strlen(version));
+  if (status == BSD_OK) {
+    fields[0].value = text_hash(bsd_version(), "");
     fields[1].value = bsd_pattern_content_hash(task->pattern);
     fields[2].value = (uint64_t)task->length;
     fields[3].value = (uint64_t)task->dtype;
@@ -62,10 +71,12 @@ static bsd_status agree_on_task(bsd_context *context, const bsd_task *task,
     fields[5].value = bsd_task_documents_hash(task);
     fields[6].value = layout_spec_hash(layout);
     fields[7].value = (uint64_t)context->backend->id;
-    fields[8].value = (uint64_t)context->kernel;
-    fields[9].value = (uint64_t)stages;
+    fields[8].value = text_hash(context->backend->architecture(context->device), "");
+    fields[9].value = text_hash(plan->kernels->forward_name, plan->kernels->backward_name);
+    fields[10].value = (uint64_t)stages;
   }
-  return bsd_agree(context, "bsd_plan_create", status, fields, 10, error);
+  return bsd_agree(context, "bsd_plan_create", status, fields, sizeof fields / sizeof fields[0],
+                   error);
 }
 
 /* Rank 0's constants for the kernels taken, on every rank. */
@@ -184,7 +195,7 @@ static bsd_status fill(bsd_plan *plan, const bsd_pattern *pattern, const bsd_pro
   bsd_context *context = plan->context;
   bsd_status status = make_task(plan, pattern, problem, error);
   if (!plan->offline)
-    status = agree_on_task(context, plan->task, &problem->layout, status, error);
+    status = agree_on_task(plan, &problem->layout, status, error);
   BSD_TRY(status);
   BSD_TRY(share_costs(plan, error));
   BSD_TRY(bsd_plan_choose(plan, &problem->layout, error));

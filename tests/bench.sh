@@ -369,6 +369,16 @@ if [ "$have_mpi" = yes ]; then
   go 2 -l 4K --simulate 8 --pattern 'blocks=dilated(1:2)' --layout contiguous
   judge "simulated on two ranks" ranks=8 active_blocks=628
   both=$(value comm.fwd.bytes_lower_bound),$(value comm.bwd.bytes_lower_bound),$(value imbalance)
+  # shellcheck disable=SC2086 # the options are a list of words
+  timeout -k 5 120 "$MPIRUN" $mpi_options -np 1 "$build/bsd_bench" -l 256 -n 1 : \
+    -np 1 -x BSD_CPU_ISA=baseline "$build/bsd_bench" -l 256 -n 1 >stdout 2>stderr </dev/null
+  status=$?
+  if [ "$status" -ne 0 ] && grep -q "another architecture than rank 0" stderr; then
+    good
+  else
+    bad "ranks of different architectures: status $status"
+  fi
+
   if [ "$both" = "$simulated" ]; then good; else bad "simulated $simulated, on two ranks $both"; fi
   if [ "$have_cblas" = yes ]; then
     go 2 -l 192 --baseline dense --kv-heads 1

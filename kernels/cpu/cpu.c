@@ -41,6 +41,11 @@ static void cpu_close(void *device) {
   bsd_free(device);
 }
 
+static const char *cpu_architecture(const void *device) {
+  const bsd_cpu_device *cpu = device;
+  return cpu->vectors->name;
+}
+
 static bsd_status cpu_select(void *device, const bsd_kernel_shape *shape, bsd_kernel wanted,
                              const bsd_kernels **kernels, bsd_error *error) {
   static const bsd_kernels table = {.forward_name = "cpu",
@@ -178,6 +183,7 @@ const bsd_backend_table bsd_cpu_backend = {.name = "cpu",
                                            .id = BSD_BACKEND_CPU,
                                            .open = cpu_open,
                                            .close = cpu_close,
+                                           .architecture = cpu_architecture,
                                            .select = cpu_select,
                                            .alloc = cpu_alloc,
                                            .release = cpu_release,

@@ -43,6 +43,7 @@ static bsd_status read_device(int number, bsd_cuda_device *device, char *descrip
                          "reading the device's properties", error));
   device->number = number;
   device->capability = 10 * properties.major + properties.minor;
+  snprintf(device->architecture, sizeof device->architecture, "sm_%d", device->capability);
   device->multiprocessors = (int)bsd_max(1, properties.multiProcessorCount - margin);
   device->shared_per_block = attribute(number, cudaDevAttrMaxSharedMemoryPerBlockOptin);
   device->l2_bytes = properties.l2CacheSize;
@@ -51,8 +52,8 @@ static bsd_status read_device(int number, bsd_cuda_device *device, char *descrip
                     "backend cuda: device %d (%s) has compute capability %d.%d, 6.1 is needed",
                     number, properties.name, properties.major, properties.minor);
   if (description)
-    snprintf(description, size, "%s, sm_%d, %d multiprocessors, device %d", properties.name,
-             device->capability, properties.multiProcessorCount, number);
+    snprintf(description, size, "%s, %s, %d multiprocessors, device %d", properties.name,
+             device->architecture, properties.multiProcessorCount, number);
   return BSD_OK;
 }
 
@@ -78,6 +79,11 @@ static bsd_status cuda_open(const bsd_context_options *options, void **device, c
 
 static void cuda_close(void *device) {
   bsd_free(device);
+}
+
+static const char *cuda_architecture(const void *device) {
+  const bsd_cuda_device *cuda = device;
+  return cuda->architecture;
 }
 
 /* ---- memory ----------------------------------------------------------------------------------- */
@@ -283,6 +289,7 @@ const bsd_backend_table bsd_cuda_backend = {.name = "cuda",
                                             .id = BSD_BACKEND_CUDA,
                                             .open = cuda_open,
                                             .close = cuda_close,
+                                            .architecture = cuda_architecture,
                                             .select = bsd_cuda_families_select,
                                             .alloc = cuda_alloc,
                                             .release = cuda_release,

@@ -17,6 +17,7 @@ extern "C" {
 typedef struct bsd_cuda_device {
   int number;
   int capability;           /* 61, 80, 90, ... */
+  char architecture[16];    /* sm_61, ... */
   int multiprocessors;      /* less BSD_SM_MARGIN */
   int64_t shared_per_block; /* bytes that one block may take when it asks for them */
   int64_t l2_bytes;
