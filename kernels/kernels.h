@@ -194,7 +194,9 @@ struct bsd_backend_table {
 /* Backends of this build, NULL-terminated (select.c). */
 const bsd_backend_table *const *bsd_backends(void);
 
-/* Finds by id; AUTO takes the first that opens. Errors: UNSUPPORTED naming what is missing. */
-bsd_status bsd_backend_find(bsd_backend id, const bsd_backend_table **table, bsd_error *error);
+/* Finds by id; AUTO takes the first that this machine supports, with the options (NULL: none) that it will be
+ * opened with. Errors: UNSUPPORTED naming what is missing; AUTO: what opening says. */
+bsd_status bsd_backend_find(bsd_backend id, const bsd_context_options *options,
+                            const bsd_backend_table **table, bsd_error *error);
 
 #endif

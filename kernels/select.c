@@ -21,29 +21,32 @@ const char *bsd_build_backends(void) {
   return BSD_CUDA_NAME "cpu";
 }
 
-static bsd_status try_to_open(const bsd_backend_table *table, bsd_error *error) {
+static bsd_status try_to_open(const bsd_backend_table *table, const bsd_context_options *options,
+                              bsd_error *error) {
   void *device;
-  BSD_TRY(table->open(NULL, &device, NULL, 0, error));
+  BSD_TRY(table->open(options, &device, NULL, 0, error));
   table->close(device);
   return BSD_OK;
 }
 
-/* The first backend that opens; if none does, the error of the last one. */
-static bsd_status find_any(const bsd_backend_table **table, bsd_error *error) {
+/* The first backend that this machine supports; one that it supports but that fails is an error. */
+static bsd_status find_any(const bsd_context_options *options, const bsd_backend_table **table,
+                           bsd_error *error) {
   bsd_status status = BSD_ERR_UNSUPPORTED;
   for (const bsd_backend_table *const *each = bsd_backends(); *each; each++) {
-    status = try_to_open(*each, error);
-    if (status == BSD_OK) {
+    status = try_to_open(*each, options, error);
+    if (status == BSD_OK)
       *table = *each;
-      return BSD_OK;
-    }
+    if (status != BSD_ERR_UNSUPPORTED)
+      return status;
   }
   return status;
 }
 
-bsd_status bsd_backend_find(bsd_backend id, const bsd_backend_table **table, bsd_error *error) {
+bsd_status bsd_backend_find(bsd_backend id, const bsd_context_options *options,
+                            const bsd_backend_table **table, bsd_error *error) {
   if (id == BSD_BACKEND_AUTO)
-    return find_any(table, error);
+    return find_any(options, table, error);
   for (const bsd_backend_table *const *each = bsd_backends(); *each; each++)
     if ((*each)->id == id) {
       *table = *each;

@@ -40,7 +40,7 @@ static bsd_status copy_cost_model(bsd_context *c, const bsd_cost_model *model, b
 
 static bsd_status open_context(bsd_context *c, const bsd_context_options *options,
                                bsd_error *error) {
-  BSD_TRY(bsd_backend_find(options->backend, &c->backend, error));
+  BSD_TRY(bsd_backend_find(options->backend, options, &c->backend, error));
   BSD_TRY(c->backend->open(options, &c->device, c->device_text, sizeof c->device_text, error));
   BSD_TRY(copy_cost_model(c, options->cost_model, error));
   c->kernel = options->kernel;

@@ -98,7 +98,7 @@ START_TEST(every_instruction_set_keeps_the_bounds) {
   static const char *const sets[] = {"baseline", "avx2", "avx512"};
   const bsd_backend_table *table;
   setenv("BSD_CPU_ISA", sets[_i], 1);
-  if (bsd_backend_find(BSD_BACKEND_CPU, &table, NULL) == BSD_OK && kernel_backend_opens(table))
+  if (bsd_backend_find(BSD_BACKEND_CPU, NULL, &table, NULL) == BSD_OK && kernel_backend_opens(table))
     for (int64_t i = 0; i < test_count(2 * DIMS); i++) {
       const case_options options =
           options_for(2000 + (uint64_t)i, dims[i % DIMS], blocks[i % BLOCKS], (bsd_dtype)(i % 3));
@@ -116,7 +116,7 @@ START_TEST(the_cpu_refuses_what_it_lacks) {
   bsd_error error;
   void *device;
   char text[80];
-  ck_assert_int_eq(bsd_backend_find(BSD_BACKEND_CPU, &table, &error), BSD_OK);
+  ck_assert_int_eq(bsd_backend_find(BSD_BACKEND_CPU, NULL, &table, &error), BSD_OK);
   ck_assert_int_eq(table->open(NULL, &device, text, sizeof text, &error), BSD_OK);
   ck_assert_msg(strncmp(text, "CPU, ", 5) == 0, "description is '%s'", text);
   ck_assert_int_eq(table->select(device, &shape, BSD_KERNEL_SM80, &kernels, &error),
@@ -128,8 +128,8 @@ START_TEST(the_cpu_refuses_what_it_lacks) {
   ck_assert_str_eq(kernels->backward_name, "cpu");
   table->release(device, NULL);
   table->close(device);
-  ck_assert_int_eq(bsd_backend_find((bsd_backend)9, &table, &error), BSD_ERR_UNSUPPORTED);
-  ck_assert_int_eq(bsd_backend_find(BSD_BACKEND_AUTO, &table, &error), BSD_OK);
+  ck_assert_int_eq(bsd_backend_find((bsd_backend)9, NULL, &table, &error), BSD_ERR_UNSUPPORTED);
+  ck_assert_int_eq(bsd_backend_find(BSD_BACKEND_AUTO, NULL, &table, &error), BSD_OK);
 }
 END_TEST
 

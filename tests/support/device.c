@@ -55,7 +55,7 @@ static const bsd_backend_table *cuda(void) {
   bsd_error error = {0};
   if (table != NULL)
     return table;
-  must(bsd_backend_find(BSD_BACKEND_CUDA, &table, &error), &error);
+  must(bsd_backend_find(BSD_BACKEND_CUDA, NULL, &table, &error), &error);
   must(table->open(NULL, &device, NULL, 0, &error), &error);
   return table;
 }

@@ -300,7 +300,7 @@ int kernel_family_at(int index, const kernel_case *c, kernel_family *f) {
   if (device_kernel() != BSD_KERNEL_AUTO && f->kernel != device_kernel())
     return 0;
   const bsd_backend id = f->kernel == BSD_KERNEL_AUTO ? BSD_BACKEND_CPU : BSD_BACKEND_CUDA;
-  if (bsd_backend_find(id, &f->table, NULL) != BSD_OK ||
+  if (bsd_backend_find(id, NULL, &f->table, NULL) != BSD_OK ||
       f->table->open(NULL, &device, NULL, 0, NULL) != BSD_OK)
     return 0;
   const int applies = f->table->select(device, &shape, f->kernel, &kernels, NULL) == BSD_OK;
