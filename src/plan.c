@@ -148,8 +148,7 @@ static bsd_status make_workspace(bsd_plan *plan, bsd_error *error) {
     return BSD_OK;
   BSD_TRY(make_streams(plan, error));
   BSD_TRY(backend->alloc(plan->context->device, plan->map.bytes, &plan->own_workspace, error));
-  plan->workspace = plan->own_workspace;
-  return bsd_plan_build_tables(plan, error);
+  return bsd_plan_use_workspace(plan, plan->own_workspace, error);
 }
 
 static bsd_status make_ready(bsd_plan *plan, bsd_error *error) {
@@ -315,12 +314,12 @@ bsd_status bsd_plan_set_workspace(bsd_plan *plan, void *workspace, size_t bytes)
                     workspace);
   if (workspace == NULL && plan->own_workspace == NULL)
     BSD_TRY(backend->alloc(plan->context->device, plan->map.bytes, &plan->own_workspace, error));
+  BSD_TRY(bsd_plan_use_workspace(plan, workspace != NULL ? workspace : plan->own_workspace, error));
   if (workspace != NULL && !under_way(plan)) {
     backend->release(plan->context->device, plan->own_workspace);
     plan->own_workspace = NULL;
   }
-  plan->workspace = workspace != NULL ? workspace : plan->own_workspace;
-  return bsd_plan_build_tables(plan, error);
+  return BSD_OK;
 }
 
 /* ---- tracing ----------------------------------------------------------------------------- */

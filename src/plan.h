@@ -129,7 +129,8 @@ int bsd_plan_lists_is_valid(const bsd_plan_lists *lists, const bsd_share *share,
 
 /* plan_tables.c: where everything lies, and what a run needs beside the workspace. */
 bsd_status bsd_plan_map_workspace(bsd_plan *plan, bsd_error *error);
-bsd_status bsd_plan_build_tables(bsd_plan *plan, bsd_error *error);
+/* Makes the tables for a workspace and takes both; if that fails the plan keeps those that it has. */
+bsd_status bsd_plan_use_workspace(bsd_plan *plan, void *workspace, bsd_error *error);
 void bsd_plan_free_tables(bsd_plan *plan);
 
 /* The members of a kernel call that the plan alone decides. */

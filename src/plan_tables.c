@@ -207,10 +207,11 @@ static int64_t part_offset(const bsd_task *task, const peer_rows *rows, bsd_mess
   }
 }
 
-static void fill_received(const bsd_plan *plan, int pass, bsd_message_part part, int64_t index,
-                          const peer_rows *rows, const char *device, bsd_received *out) {
+static void fill_received(const bsd_plan *plan, const char *workspace, int pass,
+                          bsd_message_part part, int64_t index, const peer_rows *rows,
+                          const char *device, bsd_received *out) {
   int kv = part == BSD_PART_K || part == BSD_PART_V;
-  out->data = (char *)plan->workspace + plan->map.receive[pass][index] +
+  out->data = (char *)(uintptr_t)workspace + plan->map.receive[pass][index] +
               part_offset(plan->task, rows, part);
   out->batch_rows = kv ? rows->kv_batch_rows : rows->q_batch_rows;
   out->head_row = (const int64_t *)(device + (kv ? rows->kv_head_row : rows->q_head_row));
@@ -220,10 +221,10 @@ static void parts_of(int pass, int *count) {
   *count = pass == BSD_FORWARD ? BSD_PART_V + 1 : BSD_PART_DELTA + 1;
 }
 
-static bsd_status build(bsd_plan *plan, blob *b, peer_rows *rows, bsd_error *error) {
+static bsd_status fill_tables(const bsd_plan *plan, const void *workspace, blob *b, peer_rows *rows,
+                              bsd_plan_tables *tables, bsd_error *error) {
   const bsd_task *task = plan->task;
   const bsd_backend_table *backend = plan->context->backend;
-  bsd_plan_tables *tables = &plan->tables;
   int64_t n = plan->share->npeers, offset[2][6], i;
   int pass, part, parts;
   for (i = 0; i < n; i++) {
@@ -251,39 +252,53 @@ static bsd_status build(bsd_plan *plan, blob *b, peer_rows *rows, bsd_error *err
     for (parts_of(pass, &parts), part = 0; part < parts; part++) {
       bsd_received *host = (bsd_received *)(b->host + offset[pass][part]);
       for (i = 0; i < n; i++)
-        fill_received(plan, pass, (bsd_message_part)part, i, &rows[i], tables->device, &host[i]);
+        fill_received(plan, workspace, pass, (bsd_message_part)part, i, &rows[i], tables->device,
+                      &host[i]);
       tables->received[pass][part] = (bsd_received *)((char *)tables->device + offset[pass][part]);
     }
   BSD_TRY(backend->copy_in(plan->context->device, tables->device, b->host, b->size, NULL, error));
   return backend->synchronize(plan->context->device, NULL, error);
 }
 
-bsd_status bsd_plan_build_tables(bsd_plan *plan, bsd_error *error) {
+static bsd_status make_tables(const bsd_plan *plan, const void *workspace, bsd_plan_tables *tables,
+                              bsd_error *error) {
   int64_t n = plan->share->npeers;
   blob b = {0};
   peer_rows *rows = NULL;
-  bsd_status status;
-  bsd_plan_free_tables(plan);
-  if (n == 0)
-    return BSD_OK;
-  status = bsd_alloc(&plan->tables.kv_pack, n, sizeof(bsd_pack), error);
+  bsd_status status = bsd_alloc(&tables->kv_pack, n, sizeof(bsd_pack), error);
   if (status == BSD_OK)
-    status = bsd_alloc(&plan->tables.q_pack, n, sizeof(bsd_pack), error);
+    status = bsd_alloc(&tables->q_pack, n, sizeof(bsd_pack), error);
   if (status == BSD_OK)
     status = bsd_alloc(&rows, n, sizeof(peer_rows), error);
   if (status == BSD_OK)
-    status = build(plan, &b, rows, error);
+    status = fill_tables(plan, workspace, &b, rows, tables, error);
   bsd_free(b.host);
   bsd_free(rows);
   return status;
 }
 
+static void free_tables(const bsd_context *context, bsd_plan_tables *tables) {
+  if (tables->device != NULL)
+    context->backend->release(context->device, tables->device);
+  bsd_free(tables->kv_pack);
+  bsd_free(tables->q_pack);
+}
+
+bsd_status bsd_plan_use_workspace(bsd_plan *plan, void *workspace, bsd_error *error) {
+  bsd_plan_tables made = {0};
+  bsd_status status = plan->share->npeers > 0 ? make_tables(plan, workspace, &made, error) : BSD_OK;
+  if (status != BSD_OK) {
+    free_tables(plan->context, &made);
+    return status;
+  }
+  free_tables(plan->context, &plan->tables);
+  plan->tables = made;
+  plan->workspace = workspace;
+  return BSD_OK;
+}
+
 void bsd_plan_free_tables(bsd_plan *plan) {
-  if (plan->tables.device != NULL)
-    plan->context->backend->release(plan->context->device, plan->tables.device);
-  bsd_free(plan->tables.kv_pack);
-  bsd_free(plan->tables.q_pack);
-  memset(&plan->tables, 0, sizeof plan->tables);
+  free_tables(plan->context, &plan->tables);
 }
 
 /* ---- the kernel call --------------------------------------------------------------------- */

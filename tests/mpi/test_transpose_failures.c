@@ -1,9 +1,10 @@
 /* test_transpose_failures.c - planning that fails on one rank, in the exchange of rows or before it: all ranks
- * have an error in time, and a plan that is made is the right one. */
+ * have an error in time, and a plan that is made is the right one; a workspace that cannot be taken. */
 #include <check.h>
 #include <inttypes.h>
 #include <mpi.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fault_suite.h"
@@ -101,6 +102,57 @@ START_TEST(memory_that_one_rank_lacks_is_an_error_on_all) {
 }
 END_TEST
 
+enum { ROW = 2 * 8 }; /* elements of a token */
+
+/* A forward of this rank's tokens; o is [local n][H][D]. */
+static bsd_status run_forward(bsd_plan *plan, int64_t local, float *in, float *o) {
+  bsd_tensor tensors[4];
+  for (int t = 0; t < 4; t++)
+    tensors[t] = (bsd_tensor){.data = t < 3 ? in + t * local * ROW : o};
+  memset(o, 0, sizeof *o * (size_t)(local * ROW));
+  return bsd_forward(plan, &tensors[0], &tensors[1], &tensors[2], &tensors[3], NULL, NULL);
+}
+
+/* Every allocation of bsd_plan_set_workspace fails in turn: the plan goes on with the workspace that it has. */
+START_TEST(a_workspace_that_is_not_taken_changes_nothing) {
+  bsd_comm *comm;
+  bsd_context *context = make_context(&comm, 20);
+  bsd_plan *plan = NULL;
+  size_t bytes;
+  library_expect(bsd_plan_create(context, pattern, &problem, &plan), context, "plan");
+  library_expect(bsd_plan_workspace_bytes(plan, &bytes), context, "workspace");
+  const int64_t local = library_stats(plan).local_length;
+  float *in = calloc((size_t)(3 * local * ROW), sizeof *in),
+        *expected = calloc((size_t)(local * ROW), sizeof *in),
+        *o = calloc((size_t)(local * ROW), sizeof *in);
+  for (int64_t e = 0; e < 3 * local * ROW; e++)
+    in[e] = (float)((e * 37 + world_rank) % 101) / 50 - 1;
+  library_expect(run_forward(plan, local, in, expected), context, "forward");
+  void *workspace = aligned_alloc(256, (bytes + 255) / 256 * 256);
+  int64_t k = 0;
+  bsd_status status;
+  do {
+    memory_fail_at(++k, 0);
+    status = bsd_plan_set_workspace(plan, workspace, bytes);
+    int failed = memory_failed(), any;
+    memory_fail_at(0, 0);
+    expect(status == (failed ? BSD_ERR_MEMORY : BSD_OK), k, bsd_last_error(context));
+    expect(run_forward(plan, local, in, o) == BSD_OK, k, bsd_last_error(context));
+    expect(memcmp(o, expected, sizeof *o * (size_t)(local * ROW)) == 0, k, "another o");
+    MPI_Allreduce(&failed, &any, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+    status = any ? BSD_ERR_MEMORY : BSD_OK;
+  } while (status != BSD_OK);
+  ck_assert_int_gt(k, 5);
+  bsd_plan_destroy(plan);
+  free(workspace);
+  free(o);
+  free(expected);
+  free(in);
+  bsd_context_destroy(context);
+  bsd_comm_destroy(comm);
+}
+END_TEST
+
 /* ---- a network with faults --------------------------------------------------------------- */
 
 typedef struct tally {
@@ -155,6 +207,7 @@ int main(int argc, char **argv) {
   make_world();
   TCase *tests = tcase_create("transpose failures");
   tcase_add_test(tests, memory_that_one_rank_lacks_is_an_error_on_all);
+  tcase_add_test(tests, a_workspace_that_is_not_taken_changes_nothing);
   tcase_add_test(tests, no_schedule_of_faults_hangs_or_plans_wrong_in_silence);
   int status = fault_suite_run("transpose failures", tests);
   bsd_plan_destroy(alone);
