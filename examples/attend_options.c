@@ -2,6 +2,7 @@
 #include "examples/attend_options.h"
 
 #include <float.h>
+#include <math.h>
 #include <string.h>
 
 const char attend_help[] =
@@ -48,6 +49,8 @@ static int parse_scale(const char *text, double *scale, cli_error *error) {
   int code = cli_parse_double("--scale", text, -DBL_MAX, 0, scale, error);
   if (code == CLI_GOOD && *scale == 0)
     code = cli_fail(error, CLI_UNUSABLE, "--scale is %s, expected a number other than 0", text);
+  if (code == CLI_GOOD && fabs(*scale) > FLT_MAX)
+    code = cli_fail(error, CLI_UNUSABLE, "--scale is %s, which is beyond fp32", text);
   return code;
 }
 

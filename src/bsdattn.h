@@ -266,7 +266,8 @@ BSD_API bsd_status bsd_plan_create_offline(bsd_context *context, const bsd_patte
                                            const bsd_problem *problem, int rank, int nranks,
                                            bsd_plan **plan);
 
-/* Frees a plan; waits for its run if one is under way and the communicator has not failed. */
+/* Frees a plan; waits for its run if one is under way and the communicator has not failed. The stream of its last
+ * run must still be there. */
 BSD_API void bsd_plan_destroy(bsd_plan *plan);
 
 typedef struct bsd_comm_stats { /* bytes of payload, summed over all ranks */

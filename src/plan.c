@@ -172,8 +172,9 @@ static bsd_status check_arguments(bsd_context *context, const bsd_problem *probl
   if (context->comm->failed)
     return bsd_fail(error, BSD_ERR_STATE,
                     "the communicator has failed before: destroy the context and begin anew");
-  if (problem != NULL &&
-      (problem->layout.kind < BSD_LAYOUT_AUTO || problem->layout.kind > BSD_LAYOUT_CUSTOM))
+  if (problem == NULL)
+    return bsd_fail(error, BSD_ERR_ARG, "problem is NULL but must be given");
+  if (problem->layout.kind < BSD_LAYOUT_AUTO || problem->layout.kind > BSD_LAYOUT_CUSTOM)
     return bsd_fail(error, BSD_ERR_ARG, "layout.kind is %d but must be a bsd_layout_kind",
                     (int)problem->layout.kind);
   return BSD_OK;
@@ -208,7 +209,6 @@ static bsd_status fill(bsd_plan *plan, const bsd_pattern *pattern, const bsd_pro
 static bsd_status create(bsd_context *context, const bsd_pattern *pattern,
                          const bsd_problem *problem, int rank, int nranks, int offline,
                          bsd_plan **plan) {
-  static const bsd_problem none = {0};
   bsd_error *error = &context->error;
   bsd_plan *p;
   bsd_status status;
@@ -223,7 +223,7 @@ static bsd_status create(bsd_context *context, const bsd_pattern *pattern,
   p->nranks = nranks;
   p->offline = offline;
   p->last_pass = -1;
-  status = fill(p, pattern, problem != NULL ? problem : &none, error);
+  status = fill(p, pattern, problem, error);
   if (status != BSD_OK) {
     bsd_plan_destroy(p);
     return status;
@@ -262,7 +262,7 @@ void bsd_plan_destroy(bsd_plan *plan) {
   if (plan == NULL)
     return;
   backend = plan->context->backend;
-  if (!plan->offline && !plan->context->comm->failed)
+  if (plan->last_pass >= 0 && !plan->context->comm->failed)
     bsd_plan_wait(plan, 0);
   backend->discard(plan->context->device, plan->row_lists);
   backend->discard(plan->context->device, plan->column_lists);

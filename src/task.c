@@ -38,8 +38,8 @@ static bsd_status check_shape(const bsd_problem *p, bsd_error *error) {
                     p->head_dim);
   if (p->dtype != BSD_F32 && p->dtype != BSD_BF16 && p->dtype != BSD_F16)
     return bsd_fail(error, BSD_ERR_ARG, "dtype is %d but must be f32, bf16 or f16", (int)p->dtype);
-  if (!isfinite(p->scale))
-    return bsd_fail(error, BSD_ERR_ARG, "scale is %g but must be finite", p->scale);
+  if (!isfinite((float)p->scale))
+    return bsd_fail(error, BSD_ERR_ARG, "scale is %g but must be finite in fp32", p->scale);
   switch (p->block) {
   case 0:
   case 16:
@@ -279,9 +279,8 @@ bsd_status bsd_task_create(const bsd_pattern *pattern, const bsd_problem *proble
                            bsd_error *error) {
   bsd_task *t;
   bsd_status status;
-  if (pattern == NULL || problem == NULL)
-    return bsd_fail(error, BSD_ERR_ARG, "%s is NULL but must be given",
-                    pattern == NULL ? "pattern" : "problem");
+  if (pattern == NULL)
+    return bsd_fail(error, BSD_ERR_ARG, "pattern is NULL but must be given");
   BSD_TRY(bsd_alloc(&t, 1, sizeof *t, error));
   status = fill(t, pattern, problem, error);
   if (status == BSD_OK)
