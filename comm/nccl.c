@@ -25,7 +25,9 @@ static bsd_status check_usable(const bsd_comm *comm, bsd_error *error) {
 static bsd_status nccl_begin(bsd_comm *comm, const bsd_exchange *exchange, bsd_error *error) {
   bsd_nccl_state *state = comm->state;
   BSD_TRY(check_usable(comm, error));
-  bsd_nccl_start_clock(comm, exchange->what);
+  if (!exchange->continues)
+    bsd_nccl_start_clock(comm, exchange->what);
+  state->first = state->count;
   state->on_device = exchange->on_device;
   state->exchange_stream = exchange->on_device ? (cudaStream_t)exchange->stream : state->stream;
   return BSD_OK;
@@ -68,7 +70,7 @@ static bsd_status nccl_recv(bsd_comm *comm, int step, int peer, void *data, int6
 
 /* Copies of host messages: sends before the group, receives after it. */
 static bsd_status copy_host(const bsd_nccl_state *state, int sends, bsd_error *error) {
-  for (int64_t i = 0; i < state->count; i++) {
+  for (int64_t i = state->first; i < state->count; i++) {
     const bsd_nccl_message *m = &state->messages[i];
     if (m->host == NULL || m->is_send != sends)
       continue;
@@ -96,13 +98,13 @@ static bsd_status post_group(bsd_comm *comm, bsd_error *error) {
   ncclResult_t code = ncclGroupStart(), ended;
   if (code != ncclSuccess)
     return bsd_nccl_failed(comm, code, "ncclGroupStart", error);
-  for (int64_t i = 0; i < state->count && code == ncclSuccess; i++)
+  for (int64_t i = state->first; i < state->count && code == ncclSuccess; i++)
     code = post_message(state, &state->messages[i]);
   ended = ncclGroupEnd();
   if (code != ncclSuccess)
     return bsd_nccl_failed(comm, code, "ncclSend or ncclRecv", error);
   BSD_TRY(bsd_nccl_settle(comm, state->comm, ended, "ncclGroupEnd", error));
-  for (int64_t i = 0; i < state->count; i++)
+  for (int64_t i = state->first; i < state->count; i++)
     if (!state->messages[i].is_send)
       comm->payload_received += state->messages[i].bytes;
   return BSD_OK;
@@ -111,9 +113,9 @@ static bsd_status post_group(bsd_comm *comm, bsd_error *error) {
 static bsd_status nccl_end(bsd_comm *comm, bsd_error *error) {
   bsd_nccl_state *state = comm->state;
   BSD_TRY(check_usable(comm, error));
-  if (state->count == 0)
+  if (state->count == state->first)
     return BSD_OK;
-  bsd_nccl_record(state, BSD_FLIGHT_POSTED);
+  bsd_nccl_record(state, state->first, BSD_FLIGHT_POSTED);
   BSD_TRY(copy_host(state, 1, error));
   BSD_TRY(post_group(comm, error));
   /* A copy to pageable memory blocks until the stream has come to it: the deadline must rule first. */
@@ -136,7 +138,7 @@ static void release_host_messages(bsd_nccl_state *state) {
     }
 }
 
-/* All steps complete together. An event that was captured into a graph cannot be asked: the replay's own
+/* All steps complete together: groups of one exchange follow one another on the stream. An event that was captured into a graph cannot be asked: the replay's own
  * stream tells. */
 static bsd_status nccl_test(bsd_comm *comm, int last_step, int *done, bsd_error *error) {
   bsd_nccl_state *state = comm->state;
@@ -156,7 +158,7 @@ static bsd_status nccl_test(bsd_comm *comm, int last_step, int *done, bsd_error 
     (void)cudaGetLastError();
   else if (event != cudaSuccess)
     return bsd_nccl_cuda_failed(event, "cudaEventQuery", error);
-  bsd_nccl_record(state, BSD_FLIGHT_COMPLETE);
+  bsd_nccl_record(state, 0, BSD_FLIGHT_COMPLETE);
   release_host_messages(state);
   state->posted = 0;
   *done = 1;
@@ -245,7 +247,8 @@ static void nccl_destroy(bsd_comm *comm) {
       cudaStreamDestroy(state->stream);
   }
   bsd_free(state->messages);
-  bsd_free(state);
+  if (!state->is_left)
+    bsd_free(state);
 }
 
 const bsd_transport bsd_transport_nccl = {.name = "nccl",

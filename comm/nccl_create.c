@@ -39,6 +39,14 @@ static bsd_status make_comm(int rank, int size, double timeout, bsd_comm **made,
   return status;
 }
 
+static bsd_status give_up(bsd_comm *made, bsd_status status) {
+  bsd_nccl_state *state = made->state;
+  state->is_left = status == BSD_ERR_TIMEOUT;
+  bsd_nccl_abort(made);
+  bsd_comm_destroy(made);
+  return status;
+}
+
 /* Hands `made` over if its creation, of which `code` and `busy` tell, comes to a good end. */
 static bsd_status finish(bsd_comm *made, ncclComm_t busy, ncclResult_t code, const char *call,
                          bsd_comm **comm, bsd_error *error) {
@@ -47,9 +55,7 @@ static bsd_status finish(bsd_comm *made, ncclComm_t busy, ncclResult_t code, con
     *comm = made;
     return BSD_OK;
   }
-  bsd_nccl_abort(made);
-  bsd_comm_destroy(made);
-  return status;
+  return give_up(made, status);
 }
 
 bsd_status bsd_comm_create_nccl_id(const ncclUniqueId *id, int rank, int size, double timeout,
@@ -77,9 +83,7 @@ static bsd_status split(ncclComm_t parent, bsd_comm *made, bsd_comm **comm, bsd_
   bsd_status status = bsd_nccl_settle(made, parent, code, "ncclCommSplit", error);
   if (status == BSD_OK)
     return finish(made, state->comm, ncclInProgress, "ncclCommSplit", comm, error);
-  bsd_nccl_abort(made);
-  bsd_comm_destroy(made);
-  return status;
+  return give_up(made, status);
 }
 #else
 static bsd_status split(ncclComm_t parent, bsd_comm *made, bsd_comm **comm, bsd_error *error) {

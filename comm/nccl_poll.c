@@ -53,8 +53,8 @@ bsd_status bsd_nccl_failed(const bsd_comm *comm, ncclResult_t code, const char *
                   detail != NULL && *detail ? ": " : "", detail != NULL ? detail : "");
 }
 
-void bsd_nccl_record(bsd_nccl_state *state, bsd_flight_state what_happened) {
-  for (int64_t i = 0; i < state->count; i++) {
+void bsd_nccl_record(bsd_nccl_state *state, int64_t first, bsd_flight_state what_happened) {
+  for (int64_t i = first; i < state->count; i++) {
     const bsd_nccl_message *m = &state->messages[i];
     bsd_flight_event event = {.sequence = state->sequence,
                               .bytes = m->bytes,
@@ -82,7 +82,7 @@ bsd_status bsd_nccl_deadline_passed(bsd_comm *comm, const char *call, bsd_error 
   else
     bsd_fail(error, BSD_ERR_TIMEOUT, "rank %d, %s: %s was not complete after %.3g s", comm->rank,
              state->what, call, waited);
-  bsd_nccl_record(state, BSD_FLIGHT_FAILED);
+  bsd_nccl_record(state, 0, BSD_FLIGHT_FAILED);
   bsd_flight_dump(&state->flight, comm->rank, comm->size, error->message);
   return BSD_ERR_TIMEOUT;
 }

@@ -22,11 +22,12 @@ typedef struct bsd_nccl_state {
   cudaEvent_t done;    /* the exchange under way has completed */
   cudaStream_t exchange_stream;
   int on_device, posted;
+  int is_left; /* its creation did not end: NCCL may still write to it, so it is never freed */
   double began, deadline;
   uint64_t sequence;
   char what[BSD_FLIGHT_WHAT_BYTES];
   bsd_nccl_message *messages;
-  int64_t count, capacity;
+  int64_t first, count, capacity; /* those from `first` on are of the group to be posted */
   void *control; /* device memory of allgather, kept from call to call */
   int64_t control_bytes;
   bsd_flight flight;
@@ -45,8 +46,8 @@ bsd_status bsd_nccl_cuda_failed(cudaError_t code, const char *call, bsd_error *e
 bsd_status bsd_nccl_failed(const bsd_comm *comm, ncclResult_t code, const char *call,
                            bsd_error *error);
 
-/* Puts every message of the exchange into the flight recorder. */
-void bsd_nccl_record(bsd_nccl_state *state, bsd_flight_state what_happened);
+/* Puts the exchange's messages from number `first` on into the flight recorder. */
+void bsd_nccl_record(bsd_nccl_state *state, int64_t first, bsd_flight_state what_happened);
 
 /* TIMEOUT, with the first message in words; writes the flight recorder out. */
 bsd_status bsd_nccl_deadline_passed(bsd_comm *comm, const char *call, bsd_error *error);

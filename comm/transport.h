@@ -30,6 +30,7 @@ typedef struct bsd_exchange {
   const char *what; /* "forward", "backward", "scatter", "gather", "plan" */
   int on_device;    /* the buffers are memory of the backend's device */
   void *stream;     /* device: work on it precedes the sends; receives precede what follows on it */
+  int continues;    /* more of the exchange begun before, on its stream: an asynchronous transport's next group */
 } bsd_exchange;
 
 struct bsd_transport {

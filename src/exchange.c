@@ -125,7 +125,7 @@ static bsd_status start(bsd_plan *plan, int pass, int stage, bsd_error *error) {
   bsd_comm *comm = plan->context->comm;
   bsd_exchange exchange = {plan->hash, pass == BSD_FORWARD ? "forward" : "backward",
                            plan->context->backend->id != BSD_BACKEND_CPU && plan->staging == NULL,
-                           plan->exchange_stream};
+                           plan->exchange_stream, stage > 1};
   BSD_TRY(comm->transport->begin(comm, &exchange, error));
   BSD_TRY(post_messages(plan, pass, stage, error));
   return comm->transport->end(comm, error);

@@ -44,7 +44,7 @@ static bsd_status post(const row_exchange *x, bsd_error *error) {
 /* A failure ends the communicator: others are in the exchange already. */
 static bsd_status exchange(const row_exchange *x, bsd_error *error) {
   bsd_comm *comm = x->context->comm;
-  bsd_exchange what = {x->hash, "plan", 0, NULL};
+  const bsd_exchange what = {.plan_hash = x->hash, .what = "plan"};
   bsd_status status;
   if (comm->size == 1)
     return BSD_OK;

@@ -116,7 +116,7 @@ static bsd_status keep_own(transfer *t, int scatter, bsd_error *error) {
 
 static bsd_status exchange(transfer *t, int scatter, bsd_error *error) {
   bsd_comm *comm = t->plan->context->comm;
-  bsd_exchange what = {t->plan->hash, scatter ? "scatter" : "gather", 0, NULL};
+  const bsd_exchange what = {.plan_hash = t->plan->hash, .what = scatter ? "scatter" : "gather"};
   int n = t->plan->nranks, peer;
   BSD_TRY(keep_own(t, scatter, error));
   BSD_TRY(comm->transport->begin(comm, &what, error));

@@ -237,6 +237,8 @@ section_nccl() {
     BSD_TEST_BACKEND=cuda BSD_TEST_TRANSPORT=nccl try 300 "nccl suite ${suite##*test_}" \
       "$source_root/tests/run-mpi" -n 2,4 -t 140 "$share" "$build/tests/$suite"
   done
+  BSD_STAGES=3 BSD_TEST_BACKEND=cuda BSD_TEST_TRANSPORT=nccl try 300 "nccl suite attention, 3 stages" \
+    "$source_root/tests/run-mpi" -n 2,4 -t 140 "$share" "$build/tests/test_attention"
 }
 
 section_mpi() {
