@@ -378,6 +378,17 @@ static int judge_idle(const bench_options *o, cli_error *error) {
 }
 
 /* Options that contradict each other. */
+static int judge_output_names(const bench_options *o, cli_error *error) {
+  const char *const names[] = {o->json_file, o->csv_file, o->dump_file, o->trace_file};
+  const char *const options[] = {"--json", "--csv", "--dump-lists", "--trace"};
+  for (int i = 0; i < 4; i++)
+    for (int j = 0; j < i; j++)
+      if (names[i] != NULL && names[j] != NULL && strcmp(names[i], names[j]) == 0)
+        return cli_fail(error, CLI_UNUSABLE, "%s and %s name the same file, %s", options[j],
+                        options[i], names[i]);
+  return CLI_GOOD;
+}
+
 static int judge_together(const bench_options *options, cli_error *error) {
   int code = judge_idle(options, error);
   if (code != CLI_GOOD)
@@ -390,7 +401,7 @@ static int judge_together(const bench_options *options, cli_error *error) {
       1)
     return cli_fail(error, CLI_UNUSABLE,
                     "only one of --json, --csv, --trace and --dump-lists can be '-'");
-  return CLI_GOOD;
+  return judge_output_names(options, error);
 }
 
 static int read_documents(bench_options *options, cli_error *error) {

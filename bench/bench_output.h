@@ -1,4 +1,5 @@
-/* bench_output.h - result files: written under a temporary name, renamed when complete; '-' is stdout. */
+/* bench_output.h - result files: written under a temporary name, renamed when complete; '-' is stdout, and what is
+ * no regular file (a device, a pipe) is written as it is. */
 #ifndef BENCH_OUTPUT_H
 #define BENCH_OUTPUT_H
 
@@ -9,7 +10,7 @@
 typedef struct bench_output {
   FILE *file; /* NULL: not asked for */
   const char *path;
-  char *temporary; /* NULL for stdout */
+  char *temporary, *target; /* what is renamed to what; NULL: nothing is */
 } bench_output;
 
 /* Opens path for writing, so that an unusable one is known before anything runs. path may be NULL. */

@@ -123,6 +123,10 @@ refused "simulate" --simulate 4 --trace t.json
 refused "one configuration" -l 64,128 --dump-lists lists
 refused "only one of" --json - --csv -
 refused "only one of" --trace - --dump-lists -
+refused "--json and --csv name the same file" --json r.json --csv r.json
+mkdir folder
+refused "is a directory" --json folder
+refused "name of an output file is empty" --dump-lists '' -l 64
 refused "No such file" --json absent/r.json
 refused "No such file" --csv absent/r.csv
 refused "No such file" --trace absent/t.json
@@ -185,6 +189,26 @@ if [ "$(tail -n 1 stdout)" = OK ] && grep -q '^# kernel cpu, layout' stdout &&
   [ "$(grep -vc '^#' stdout)" -eq 2 ]; then good; else bad table; fi
 run 1 -l 64 -n 1 -w 0 --json - 2>stderr
 "$build/tests/bench_json" stdout count=1 2>>stderr && good || bad "json on stdout"
+# What is no regular file stays what it is; a link leads to the file that is replaced.
+mkfifo pipe
+cat pipe >piped.json &
+run 1 -l 64 --heads 1 -n 1 -w 0 --json pipe
+wait
+if [ "$status" -eq 0 ] && [ -p pipe ] && "$build/tests/bench_json" piped.json >/dev/null; then
+  good
+else
+  bad "a pipe for --json: status $status"
+fi
+: >aim.json
+ln -s aim.json link.json
+run 1 -l 64 --heads 1 -n 1 -w 0 --json link.json
+if [ "$status" -eq 0 ] && [ -h link.json ] && "$build/tests/bench_json" aim.json >/dev/null; then
+  good
+else
+  bad "a link for --json: status $status"
+fi
+rm -f pipe piped.json link.json aim.json
+
 run 1 -l 64,128 -n 1 -w 0 --csv -
 if [ "$status" -eq 0 ] && [ "$(wc -l <stdout)" -eq 3 ] && head -n 1 stdout | grep -q '^n,batch,'; then
   good
@@ -345,6 +369,16 @@ if [ "$have_mpi" = yes ]; then
   judge seed-option hash=set
   if [ "$(value hash)" != "$first" ]; then good; else bad "--seed changes nothing"; fi
 
+  # shellcheck disable=SC2086 # the options are a list of words
+  timeout -k 5 120 "$MPIRUN" $mpi_options -np 1 "$build/bsd_bench" -l 256 -n 1 : \
+    -np 1 -x BSD_CPU_ISA=baseline "$build/bsd_bench" -l 256 -n 1 >stdout 2>stderr </dev/null
+  status=$?
+  if [ "$status" -ne 0 ] && grep -q "another architecture than rank 0" stderr; then
+    good
+  else
+    bad "ranks of different architectures: status $status"
+  fi
+
   for ranks in 2 4; do
     go $ranks -l 700 --trace t.json --density 0.2 --pattern 'w=128;w=0,r=4' --block 16
     judge "traced on $ranks ranks" count=2 comm.fwd.exposed_ms='>0' comm.bwd.exposed_ms='>0' \
@@ -369,16 +403,6 @@ if [ "$have_mpi" = yes ]; then
   go 2 -l 4K --simulate 8 --pattern 'blocks=dilated(1:2)' --layout contiguous
   judge "simulated on two ranks" ranks=8 active_blocks=628
   both=$(value comm.fwd.bytes_lower_bound),$(value comm.bwd.bytes_lower_bound),$(value imbalance)
-  # shellcheck disable=SC2086 # the options are a list of words
-  timeout -k 5 120 "$MPIRUN" $mpi_options -np 1 "$build/bsd_bench" -l 256 -n 1 : \
-    -np 1 -x BSD_CPU_ISA=baseline "$build/bsd_bench" -l 256 -n 1 >stdout 2>stderr </dev/null
-  status=$?
-  if [ "$status" -ne 0 ] && grep -q "another architecture than rank 0" stderr; then
-    good
-  else
-    bad "ranks of different architectures: status $status"
-  fi
-
   if [ "$both" = "$simulated" ]; then good; else bad "simulated $simulated, on two ranks $both"; fi
   if [ "$have_cblas" = yes ]; then
     go 2 -l 192 --baseline dense --kv-heads 1
