@@ -37,8 +37,10 @@ int bench_describe(const bench_session *session, const bench_case *item, const b
   r->active_blocks = stats->active_blocks;
   r->active_pairs = stats->active_pairs;
   r->imbalance = stats->imbalance;
-  r->predicted_forward_ms = stats->predicted_forward_ms;
-  r->predicted_backward_ms = stats->predicted_backward_ms;
+  if (session->options->pass & BENCH_FORWARD)
+    r->predicted_forward_ms = stats->predicted_forward_ms;
+  if (session->options->pass & BENCH_BACKWARD)
+    r->predicted_backward_ms = stats->predicted_backward_ms;
   r->predicted_efficiency = stats->predicted_efficiency;
   copy_name(r->backend, sizeof r->backend, stats->backend);
   copy_name(r->kernel, sizeof r->kernel,

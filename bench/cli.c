@@ -116,7 +116,7 @@ int cli_parse_double(const char *option, const char *text, double min, int above
                      cli_error *error) {
   char *end = NULL;
   double number = strtod(text, &end);
-  int readable = (is_digit(text[0]) || strchr("+-.", text[0]) != NULL) && text[0] != '\0' &&
+  int readable = text[0] != '\0' && strspn(text, "0123456789+-.eE") == strlen(text) &&
                  *end == '\0' && isfinite(number);
   if (!readable)
     return cli_fail(error, CLI_UNUSABLE, "%s is '%s', expected a finite decimal number", option,
