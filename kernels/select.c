@@ -13,7 +13,7 @@
 #endif
 
 const bsd_backend_table *const *bsd_backends(void) {
-  static const bsd_backend_table *const backends[] = {BSD_CUDA_TABLE &bsd_cpu_backend, NULL};
+  static const bsd_backend_table *const backends[] = {BSD_CUDA_TABLE & bsd_cpu_backend, NULL};
   return backends;
 }
 
@@ -54,7 +54,7 @@ bsd_status bsd_backend_find(bsd_backend id, const bsd_context_options *options,
     }
   if (id == BSD_BACKEND_CUDA)
     return bsd_fail(error, BSD_ERR_UNSUPPORTED,
-                    "backend cuda is not in this build: configure found no CUDA toolkit");
+                    "backend cuda is not in this build: it was configured without CUDA");
   return bsd_fail(error, BSD_ERR_UNSUPPORTED, "backend %d is unknown, expected auto, cpu or cuda",
                   (int)id);
 }
