@@ -49,7 +49,7 @@ ptx_report ptx_ring(int consumers, int stages);
 /* bsd_store_matrix, bsd_add_pair, bsd_multiply2; a chain of kernels that overlap. */
 ptx_report ptx_store_matrix(void);
 ptx_report ptx_add_pair(void);
-ptx_report ptx_multiply(int half);
+ptx_report ptx_multiply(void);
 ptx_report ptx_dependent_launches(void);
 
 /* ---- sm80/: a GPU of compute capability 8.0 or later ---------------------------------------------- */
