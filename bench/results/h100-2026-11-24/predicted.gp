@@ -9,10 +9,10 @@ set tmargin 1.8
 set rmargin 2.5
 set xtics offset 0,0.4
 set logscale x
-set xrange [0.00834346712:28.6352074]
+set xrange [0.00766080022:50.3853]
 set xtics ('0.01' 0.01, '0.1' 0.1, '1' 1, '10' 10)
 set logscale y
-set yrange [0.00834346712:28.6352074]
+set yrange [0.00766080022:50.3853]
 set ytics ('0.01' 0.01, '0.1' 0.1, '1' 1, '10' 10)
 set xlabel 'measured ms' offset 0,0.9
 set label 'predicted ms' at graph 0, graph 1.07 left

@@ -12,7 +12,7 @@ set logscale x
 set xrange [7447.27273:144179.2]
 set xtics ('8K' 8192, '32K' 32768, '128K' 131072, '16K' 16384, '64K' 65536)
 set logscale y
-set yrange [0.0354688009:31.0570486]
+set yrange [0.0353830401:30.2210065]
 set ytics ('0.1' 0.1, '1' 1, '10' 10)
 set xlabel 'tokens in a sequence' offset 0,0.9
 set label 'ms for one sequence' at graph 0, graph 1.07 left

@@ -12,7 +12,7 @@ set logscale x
 set xrange [1861.81818:144179.2]
 set xtics ('2K' 2048, '4K' 4096, '8K' 8192, '16K' 16384, '32K' 32768, '64K' 65536, '128K' 131072)
 set logscale y
-set yrange [0.000716560008:179.667171]
+set yrange [0.000712320004:179.805222]
 set ytics ('0.001' 0.001, '0.01' 0.01, '0.1' 0.1, '1' 1, '10' 10, '100' 100)
 set xlabel 'tokens in a sequence' offset 0,0.9
 set label 'ms for one sequence' at graph 0, graph 1.07 left
