@@ -377,7 +377,6 @@ static int judge_idle(const bench_options *o, cli_error *error) {
   return CLI_GOOD;
 }
 
-/* Options that contradict each other. */
 static int judge_output_names(const bench_options *o, cli_error *error) {
   const char *const names[] = {o->json_file, o->csv_file, o->dump_file, o->trace_file};
   const char *const options[] = {"--json", "--csv", "--dump-lists", "--trace"};
@@ -389,6 +388,7 @@ static int judge_output_names(const bench_options *o, cli_error *error) {
   return CLI_GOOD;
 }
 
+/* Options that contradict each other. */
 static int judge_together(const bench_options *options, cli_error *error) {
   int code = judge_idle(options, error);
   if (code != CLI_GOOD)

@@ -138,8 +138,8 @@ static void release_host_messages(bsd_nccl_state *state) {
     }
 }
 
-/* All steps complete together: groups of one exchange follow one another on the stream. An event that was captured into a graph cannot be asked: the replay's own
- * stream tells. */
+/* All steps complete together: groups of one exchange follow one another on the stream. An event that was captured
+ * into a graph cannot be asked: the replay's own stream tells. */
 static bsd_status nccl_test(bsd_comm *comm, int last_step, int *done, bsd_error *error) {
   bsd_nccl_state *state = comm->state;
   (void)last_step;

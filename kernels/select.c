@@ -13,7 +13,7 @@
 #endif
 
 const bsd_backend_table *const *bsd_backends(void) {
-  static const bsd_backend_table *const backends[] = {BSD_CUDA_TABLE & bsd_cpu_backend, NULL};
+  static const bsd_backend_table *const backends[] = {BSD_CUDA_TABLE &bsd_cpu_backend, NULL};
   return backends;
 }
 
