@@ -158,6 +158,13 @@ if [ "$have_cblas" = yes ]; then
   drawn dense predicted time_forward speedup_forward pattern_1 pattern_2
   if grep -q "title 'dense attention'" dense/time_forward.gp && grep -q '1 / density' dense/speedup_forward.gp
   then good; else bad "the dense baseline is not drawn"; fi
+  for type in f32 bf16; do
+    run --dtype $type -l 256,512 --density 0.2 --baseline dense --pass fwd -n 1 -w 0 --json $type.json
+  done
+  run --plot types --from f32.json --from bf16.json
+  if grep -q "title 'dense attention, f32'" types/time_forward.gp &&
+    grep -q "title 'dense attention, bf16'" types/time_forward.gp
+  then good; else bad "dense attention of two types is not two lines"; fi
   go -l 1K,4M --pattern 'blocks=local(0,0)' --pass fwd -n 1 -w 0 --baseline auto --plot memory
   if grep -q 'dense: out of memory ([0-9.]* TiB)' memory/time_forward.svg &&
     grep -q '<td class="bad">OOM</td>' memory/report.html

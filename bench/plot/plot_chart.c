@@ -36,7 +36,7 @@ static int no_memory(cli_error *error) {
 
 /* ---- lines ------------------------------------------------------------------------------- */
 
-/* The line of `key` and kind, made where there is none; NULL where there is no place. */
+/* The line of `key` and kind, made where there is none. */
 static int find_line(plot_chart *chart, const char *key, const char *label, plot_kind kind,
                      plot_line **line, cli_error *error) {
   for (int i = 0; i < chart->nlines; i++)
@@ -44,11 +44,10 @@ static int find_line(plot_chart *chart, const char *key, const char *label, plot
       *line = &chart->lines[i];
       return CLI_GOOD;
     }
-  *line = NULL;
-  if (chart->nlines == PLOT_LINES) {
-    chart->left_out++;
-    return CLI_GOOD;
-  }
+  plot_line *grown = realloc(chart->lines, ((size_t)chart->nlines + 1) * sizeof *grown);
+  if (grown == NULL)
+    return no_memory(error);
+  chart->lines = grown;
   *line = &chart->lines[chart->nlines];
   **line = (plot_line){.key = strdup(key), .kind = kind};
   if ((*line)->key == NULL)
@@ -60,9 +59,9 @@ static int find_line(plot_chart *chart, const char *key, const char *label, plot
 
 int plot_chart_add(plot_chart *chart, const char *key, const char *label, plot_kind kind,
                    plot_point point, cli_error *error) {
-  plot_line *line;
+  plot_line *line = NULL;
   int code = find_line(chart, key, label, kind, &line, error);
-  if (code != CLI_GOOD || line == NULL)
+  if (code != CLI_GOOD)
     return code;
   plot_point *grown = realloc(line->points, ((size_t)line->count + 1) * sizeof *grown);
   if (grown == NULL)
@@ -97,13 +96,16 @@ static void free_line(plot_line *line) {
   free(line->points);
 }
 
-void plot_chart_drop_short(plot_chart *chart, int points) {
+void plot_chart_keep_lines(plot_chart *chart, int points) {
   int kept = 0;
   for (int i = 0; i < chart->nlines; i++) {
-    if (different_x(&chart->lines[i]) >= points)
+    const int is_long = different_x(&chart->lines[i]) >= points;
+    if (is_long && kept < PLOT_LINES) {
       chart->lines[kept++] = chart->lines[i];
-    else
+    } else {
+      chart->left_out += is_long;
       free_line(&chart->lines[i]);
+    }
   }
   chart->nlines = kept;
 }
@@ -155,6 +157,7 @@ void plot_chart_count_along_x(plot_chart *chart, double least, double greatest, 
 void plot_chart_free(plot_chart *chart) {
   for (int i = 0; i < chart->nlines; i++)
     free_line(&chart->lines[i]);
+  free(chart->lines);
   *chart = (plot_chart){0};
 }
 

@@ -51,15 +51,15 @@ typedef struct plot_chart {
   char x_label[128], y_label[128];
   plot_axis x, y;
   plot_tics x_tics, y_tics;
-  plot_line lines[PLOT_LINES];
+  plot_line *lines; /* owned */
   int nlines;
-  int64_t left_out; /* lines that found no place */
-  double mark_x;    /* a vertical mark with a note, NAN: none */
+  int left_out;  /* lines that found no place */
+  double mark_x; /* a vertical mark with a note, NAN: none */
   char mark[128];
 } plot_chart;
 
-/* Adds a point to the line of `key` and kind, which is made where there is none; where there is no place for one
- * left_out counts. Points are sorted by x when the chart is written. Errors: CLI_FAILED, no memory. */
+/* Adds a point to the line of `key` and kind, which is made where there is none. Points are sorted by x when the
+ * chart is written. Errors: CLI_FAILED, no memory. */
 int plot_chart_add(plot_chart *chart, const char *key, const char *label, plot_kind kind,
                    plot_point point, cli_error *error);
 
@@ -67,8 +67,8 @@ int plot_chart_add(plot_chart *chart, const char *key, const char *label, plot_k
 int plot_chart_add_ideal(plot_chart *chart, const char *label, plot_point from, plot_point to,
                          cli_error *error);
 
-/* Removes lines of fewer than `points` different x. */
-void plot_chart_drop_short(plot_chart *chart, int points);
+/* Removes lines of fewer than `points` different x, and of the others those beyond PLOT_LINES. */
+void plot_chart_keep_lines(plot_chart *chart, int points);
 
 /* The least and the greatest x and y of all points; false if there is none. */
 int plot_chart_range(const plot_chart *chart, plot_point *least, plot_point *greatest);

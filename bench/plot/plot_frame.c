@@ -11,7 +11,7 @@ static int fill(const plot_frame *frame, const plot_data *data, int which, const
     if (code != CLI_GOOD)
       return code;
   }
-  plot_chart_drop_short(chart, 2);
+  plot_chart_keep_lines(chart, 2);
   if (!plot_chart_range(chart, &least, &greatest)) {
     frame->miss(which, figure);
     return CLI_GOOD;

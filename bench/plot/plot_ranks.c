@@ -216,7 +216,7 @@ static int collect_traffic(const plot_data *data, int *by_length, plot_chart *ch
     for (int which = OURS; which < TRAFFICS; which++)
       for (int64_t i = 0; i < data->count && code == CLI_GOOD; i++)
         code = add_traffic(data, &data->items[i], (traffic)which, *by_length, chart, error);
-    plot_chart_drop_short(chart, 2);
+    plot_chart_keep_lines(chart, 2);
     if (code != CLI_GOOD || chart->nlines > 0)
       return code;
     plot_chart_free(chart);

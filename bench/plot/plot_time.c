@@ -32,20 +32,27 @@ static int was_timed(const bench_result *r, int backward) {
   return timing_of(r, backward)->ms > 0;
 }
 
+/* Which dense attention: that of a type, where there are several. */
+static void name_dense(const plot_data *data, const bench_result *r, char *label, size_t size) {
+  const int several = data->varies[PLOT_DTYPE];
+  snprintf(label, size, "dense attention%s%s", several ? ", " : "",
+           several ? cli_dtype_name(r->dtype) : "");
+}
+
 /* Adds one result's point, and that of the dense baseline beside it. */
 static int add_times(const plot_data *data, const plot_item *item, int backward, plot_chart *chart,
                      cli_error *error) {
   const unsigned same = 1u << PLOT_LENGTH | 1u << PLOT_BATCH;
-  const unsigned dense =
-      same | 1u << PLOT_PATTERN | 1u << PLOT_DTYPE | 1u << PLOT_BLOCK | 1u << PLOT_LAYOUT;
+  const unsigned dense = same | 1u << PLOT_PATTERN | 1u << PLOT_BLOCK | 1u << PLOT_LAYOUT;
   const bench_result *r = item->result;
   const bench_timing *t = timing_of(r, backward);
   char key[PLOT_KEY], label[PLOT_LABEL];
   int code = CLI_GOOD;
   if (dense_ms(r, backward) > 0) {
     plot_data_name(data, item, dense, key, label, sizeof label);
+    name_dense(data, r, label, sizeof label);
     code = plot_chart_add(
-        chart, key, "dense attention", PLOT_DENSE,
+        chart, key, label, PLOT_DENSE,
         (plot_point){(double)r->n, plot_per_sequence(r, dense_ms(r, backward)), NAN, NAN}, error);
   }
   if (code != CLI_GOOD)
@@ -71,7 +78,9 @@ static void mark_memory(const plot_data *data, plot_chart *chart) {
     return;
   chart->mark_x = (double)first->n;
   plot_bytes((double)first->baseline.bytes, bytes);
-  snprintf(chart->mark, sizeof chart->mark, "dense: out of memory (%s)", bytes);
+  snprintf(chart->mark, sizeof chart->mark, "dense%s%s: out of memory (%s)",
+           data->varies[PLOT_DTYPE] ? " " : "",
+           data->varies[PLOT_DTYPE] ? cli_dtype_name(first->dtype) : "", bytes);
 }
 
 static void miss_times(int backward, plot_figure *figure) {
@@ -98,8 +107,8 @@ static int dress_times(const plot_data *data, int backward, plot_chart *chart, p
            "Marks are medians of the slowest rank, bars reach from the 5th to the 95th "
            "percentile.%s%s",
            isnan(chart->mark_x) ? ""
-                                : " From the dotted line on, dense attention does not fit into "
-                                  "this machine's memory and was not run.",
+                                : " From the dotted line on, the dense attention named there does "
+                                  "not fit into this machine's memory and was not run.",
            data->varies[PLOT_BATCH] ? " Times are divided by the batch." : "");
   note_left_out(chart, figure);
   return CLI_GOOD;
