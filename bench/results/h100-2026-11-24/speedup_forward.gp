@@ -1,4 +1,4 @@
-set terminal svg noenhanced dynamic size 450,530 name 'speedup_forward' font 'sans-serif,15'
+set terminal svg noenhanced dynamic size 450,552 name 'speedup_forward' font 'sans-serif,15'
 set output 'speedup_forward.svg'
 set border 3 lw 0.75
 set tics nomirror scale 0.4
@@ -25,4 +25,5 @@ plot 'speedup_forward.dat' index 0 with yerrorlines lc rgb '#0072b2' lw 2 pt 7 p
   'speedup_forward.dat' index 6 with yerrorlines lc rgb '#0072b2' lw 2 pt 7 ps 0.8 title '2K tokens, batch 4, f32, simt', \
   'speedup_forward.dat' index 7 with yerrorlines lc rgb '#d55e00' lw 2 pt 5 ps 0.8 title '4K tokens, batch 2, f32, simt', \
   'speedup_forward.dat' index 8 with yerrorlines lc rgb '#009e73' lw 2 pt 9 ps 0.8 title '8K tokens, batch 1, f32, simt', \
-  'speedup_forward.dat' index 9 with yerrorlines lc rgb '#b0568f' lw 2 pt 13 ps 0.8 title '16K tokens, batch 1, f32, simt'
+  'speedup_forward.dat' index 9 with yerrorlines lc rgb '#b0568f' lw 2 pt 13 ps 0.8 title '16K tokens, batch 1, f32, simt', \
+  'speedup_forward.dat' index 10 using 1:2 with lines lc rgb 'black' lw 1.5 dt 3 title '1 / density: as many times fewer pairs'

@@ -1,4 +1,4 @@
-set terminal svg noenhanced dynamic size 450,376 name 'time_backward' font 'sans-serif,15'
+set terminal svg noenhanced dynamic size 450,398 name 'time_backward' font 'sans-serif,15'
 set output 'time_backward.svg'
 set border 3 lw 0.75
 set tics nomirror scale 0.4
@@ -18,4 +18,5 @@ set xlabel 'tokens in a sequence' offset 0,0.9
 set label 'ms for one sequence' at graph 0, graph 1.07 left
 plot 'time_backward.dat' index 0 with yerrorlines lc rgb '#0072b2' lw 2 pt 7 ps 0.8 title 'density 0.02, not causal, 8/8 heads, D 64, bf16…', \
   'time_backward.dat' index 1 with yerrorlines lc rgb '#d55e00' lw 2 pt 5 ps 0.8 title 'density 0.1, not causal, 8/8 heads, D 64, bf16,…', \
-  'time_backward.dat' index 2 with yerrorlines lc rgb '#009e73' lw 2 pt 9 ps 0.8 title 'density 0.05, not causal, 8/8 heads, D 64, bf16…'
+  'time_backward.dat' index 2 with yerrorlines lc rgb '#009e73' lw 2 pt 9 ps 0.8 title 'density 0.05, not causal, 8/8 heads, D 64, bf16…', \
+  'time_backward.dat' index 3 with yerrorlines lc rgb '#b0568f' lw 2 pt 13 ps 0.8 title 'LongNet, not causal, 8/8 heads, D 64, bf16, blo…'
