@@ -339,10 +339,6 @@ static void apply_preset(bench_options *options, const given *seen) {
     options->baseline = BENCH_DENSE_AUTO;
 }
 
-static int is_stdout(const char *file) {
-  return file != NULL && strcmp(file, "-") == 0;
-}
-
 static int judge_from(const bench_options *options, const given *seen, cli_error *error) {
   if (options->nfrom > 0 && options->plot_directory == NULL)
     return cli_fail(error, CLI_UNUSABLE, "--from needs --plot, the directory to draw into");
@@ -377,14 +373,20 @@ static int judge_idle(const bench_options *o, cli_error *error) {
   return CLI_GOOD;
 }
 
-static int judge_output_names(const bench_options *o, cli_error *error) {
-  const char *const names[] = {o->json_file, o->csv_file, o->dump_file, o->trace_file};
-  const char *const options[] = {"--json", "--csv", "--dump-lists", "--trace"};
+/* Each output has a place of its own. */
+static int judge_outputs(const bench_options *o, cli_error *error) {
+  const char *const names[] = {o->json_file, o->csv_file, o->trace_file, o->dump_file};
+  const char *const options[] = {"--json", "--csv", "--trace", "--dump-lists"};
   for (int i = 0; i < 4; i++)
-    for (int j = 0; j < i; j++)
-      if (names[i] != NULL && names[j] != NULL && strcmp(names[i], names[j]) == 0)
-        return cli_fail(error, CLI_UNUSABLE, "%s and %s name the same file, %s", options[j],
-                        options[i], names[i]);
+    for (int j = 0; j < i; j++) {
+      if (names[i] == NULL || names[j] == NULL || strcmp(names[i], names[j]) != 0)
+        continue;
+      if (strcmp(names[i], "-") == 0)
+        return cli_fail(error, CLI_UNUSABLE,
+                        "only one of --json, --csv, --trace and --dump-lists can be '-'");
+      return cli_fail(error, CLI_UNUSABLE, "%s and %s name the same file, %s", options[j],
+                      options[i], names[i]);
+    }
   return CLI_GOOD;
 }
 
@@ -396,12 +398,7 @@ static int judge_together(const bench_options *options, cli_error *error) {
   if (options->heads % options->kv_heads != 0)
     return cli_fail(error, CLI_UNUSABLE, "--kv-heads is %lld, which does not divide --heads %lld",
                     (long long)options->kv_heads, (long long)options->heads);
-  if (is_stdout(options->json_file) + is_stdout(options->csv_file) + is_stdout(options->dump_file) +
-          is_stdout(options->trace_file) >
-      1)
-    return cli_fail(error, CLI_UNUSABLE,
-                    "only one of --json, --csv, --trace and --dump-lists can be '-'");
-  return judge_output_names(options, error);
+  return judge_outputs(options, error);
 }
 
 static int read_documents(bench_options *options, cli_error *error) {
