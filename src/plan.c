@@ -3,7 +3,6 @@
 #include "plan.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 #include "agree.h"
 #include "clock.h"

@@ -98,7 +98,8 @@ START_TEST(every_instruction_set_keeps_the_bounds) {
   static const char *const sets[] = {"baseline", "avx2", "avx512"};
   const bsd_backend_table *table;
   setenv("BSD_CPU_ISA", sets[_i], 1);
-  if (bsd_backend_find(BSD_BACKEND_CPU, NULL, &table, NULL) == BSD_OK && kernel_backend_opens(table))
+  if (bsd_backend_find(BSD_BACKEND_CPU, NULL, &table, NULL) == BSD_OK &&
+      kernel_backend_opens(table))
     for (int64_t i = 0; i < test_count(2 * DIMS); i++) {
       const case_options options =
           options_for(2000 + (uint64_t)i, dims[i % DIMS], blocks[i % BLOCKS], (bsd_dtype)(i % 3));
