@@ -166,8 +166,8 @@ judge nesting count=12 results.0.n=96 results.0.pattern='"w=64"' \
   results.3.pattern='"blocks=strided(1:2,density=1)"' results.4.n=200 results.8.n=400 causal=true \
   density=1.0 active_pairs=160400
 go 1 -l 130 --pass fwd -c --hash --batch 2 --kv-heads 1 --dtype bf16
-judge forward bwd=null comm.bwd=null check.pass=true check.dq=null check.o='>0' hash=set \
-  dtype='"bf16"' kv_heads=1 batch=2
+judge forward bwd=null comm.bwd=null predicted.fwd_ms='>0' predicted.bwd_ms=null \
+  check.pass=true check.dq=null check.o='>0' hash=set dtype='"bf16"' kv_heads=1 batch=2
 go 1 -l 130 --pass bwd -c --dtype f16
 judge backward fwd=null comm.fwd=null check.pass=true check.o=null check.dv='>0'
 go 1 --cu-seqlens cu.npy -c --block 16 --pattern 'w=64,r=2;blocks=random(2,7)+global(1)' --causal
